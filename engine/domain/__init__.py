@@ -1,0 +1,1 @@
+"""What episodes, events, presence and records are and which changes are right: pure, no I/O."""

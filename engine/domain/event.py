@@ -1,0 +1,113 @@
+"""Events: committed facts, and their place in the logs. Knows nothing of how they are stored or sent."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import NewType
+
+import attrs
+
+EventId = NewType("EventId", str)
+UserId = NewType("UserId", str)
+EpisodeId = NewType("EpisodeId", str)
+Topic = NewType("Topic", str)
+Offset = NewType("Offset", int)
+Epoch = NewType("Epoch", str)
+
+# What may stand in an event's data: JSON values only.
+Json = Mapping[str, object]
+
+CATALOG = Topic("catalog")
+
+
+@attrs.frozen(order=True)
+class LogPlace:
+    """
+    Where an event stands in the node-wide log, in commit order.
+
+    `xid` is the transaction that wrote it, `seq` its number; `seq` alone would skip rows whose
+    transaction commits late.
+    """
+
+    xid: int
+    seq: int
+
+
+@attrs.frozen
+class Position:
+    """
+    Where a reader of one topic stands: the last offset it has, in the order named by the epoch.
+    """
+
+    offset: Offset
+    epoch: Epoch
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """
+    Where a change came from, as activity and audit records tell it.
+    """
+
+    mutation_id: str
+    ip: str | None = None
+    user_agent: str | None = None
+    traceparent: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class EventDraft:
+    """
+    An event that a decision wants to happen; the store commits it together with the row it is about.
+    """
+
+    type: str
+    data: Json
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """
+    A committed fact.
+
+    `data` holds the whole fact (for plugins and records); `wire_data` is what frontends are shown of it.
+    """
+
+    place: LogPlace
+    id: EventId
+    topic: Topic
+    offset: Offset
+    epoch: Epoch
+    type: str
+    data: Json
+    user: UserId
+    request: Request
+    at: datetime
+
+    @property
+    def position(self) -> Position:
+        """
+        Where a reader stands that has this event as its latest.
+        """
+        return Position(self.offset, self.epoch)
+
+
+def episode_topic(episode_id: EpisodeId) -> Topic:
+    """
+    The topic, and so the log, of one episode.
+    """
+    return Topic(f"episode:{episode_id}")
+
+
+def utc_now() -> datetime:
+    """
+    The present time in UTC, cut to milliseconds as the wire shows it.
+    """
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def iso(at: datetime) -> str:
+    """
+    A time as the wire shows it: 2026-01-07T12:00:00.000Z.
+    """
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
