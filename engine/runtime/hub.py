@@ -1,0 +1,293 @@
+"""Hub: topic → outlets, the fan-out; knows nothing of connections, tasks or what the messages mean."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, Protocol, TypeVar
+
+import attrs
+import trio
+
+from engine.domain.event import Topic
+from engine.domain.presence import SessionId
+
+E = TypeVar("E")
+E_contra = TypeVar("E_contra", contravariant=True)
+MetaT = TypeVar("MetaT")
+PositionT = TypeVar("PositionT")
+
+# 256 pushes take about 4 ms where each is a system call: what a heartbeat can wait for.
+PUSHES_BETWEEN_CHECKPOINTS = 256
+
+
+class Outlet(Protocol):
+    """
+    The only writer of one client connection.
+    """
+
+    def push(self, data: bytes) -> bool:
+        """
+        Write without blocking; False when the client is gone. Must not call the hub, must not raise.
+        """
+        ...
+
+
+class Format(Protocol[E_contra]):
+    """
+    How messages look to one kind of client. Outlets that share a format share the encoded bytes.
+    """
+
+    def encode(self, message: E_contra) -> bytes:
+        """
+        Bytes ready to be written; called at most once per message and format.
+        """
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class Subscription(Generic[E]):
+    """
+    One session that listens to one topic.
+    """
+
+    session: SessionId
+    topic: Topic
+    outlet: Outlet
+    format: Format[E]
+
+
+@attrs.frozen(kw_only=True)
+class HubStatistics:
+    """
+    A hub at one moment, and its totals.
+    """
+
+    topics: int
+    sessions: int
+    subscriptions: int
+    published_total: int
+    deliveries_total: int
+    gone_total: int
+
+
+_Push = Callable[[bytes], bool]
+_Pushes = dict[SessionId, _Push]
+_Target = tuple[SessionId, _Push]
+
+
+@attrs.define(eq=False)
+class _Topic(Generic[E, MetaT, PositionT]):
+    subscriptions: dict[SessionId, Subscription[E]] = attrs.field(factory=dict)
+    # By format, the outlets' bound push methods: all that the hot loop looks at.
+    pushes: dict[Format[E], _Pushes] = attrs.field(factory=dict)
+    metas: dict[SessionId, MetaT] = attrs.field(factory=dict)
+    position: PositionT | None = None
+
+
+@attrs.define(eq=False)
+class Hub(Generic[E, MetaT, PositionT]):
+    """
+    Own who listens to which topic, the presence metas of sessions, and the last published positions.
+
+    It is plain data without a task, so that it outlives the crash of an actor, which rebuilds itself from
+    here. For each topic one task publishes: what two would publish at the same time has no order.
+    """
+
+    # Told the sessions whose outlet turned out to be gone, after they were dropped from the topic.
+    on_gone: Callable[[SessionId], None] | None = None
+    _topics: dict[Topic, _Topic[E, MetaT, PositionT]] = attrs.field(factory=dict, init=False)
+    # Where each session is subscribed or tracked.
+    _topics_of: dict[SessionId, dict[Topic, None]] = attrs.field(factory=dict, init=False)
+    _published_total: int = attrs.field(default=0, init=False)
+    _deliveries_total: int = attrs.field(default=0, init=False)
+    _gone_total: int = attrs.field(default=0, init=False)
+
+    def subscribe(self, topic: Topic, session: SessionId, outlet: Outlet, format: Format[E]) -> None:
+        """
+        Let a session hear a topic. Once more for the same session replaces its outlet and format.
+        """
+        entry = self._enter(topic, session)
+        _unsubscribe(entry, session)
+        entry.subscriptions[session] = Subscription(
+            session=session, topic=topic, outlet=outlet, format=format
+        )
+        entry.pushes.setdefault(format, {})[session] = outlet.push
+
+    def unsubscribe(self, topic: Topic, session: SessionId) -> None:
+        """
+        From now on the session hears nothing of the topic; its meta stays. Unknown ones are ignored.
+        """
+        if (entry := self._topics.get(topic)) is not None:
+            _unsubscribe(entry, session)
+            self._leave(topic, entry, session)
+
+    def track(self, topic: Topic, session: SessionId, meta: MetaT) -> None:
+        """
+        Remember that a session is present on a topic, and as what. Once more replaces the meta.
+        """
+        self._enter(topic, session).metas[session] = meta
+
+    def untrack(self, topic: Topic, session: SessionId) -> None:
+        """
+        Forget a session's presence on a topic; its subscription stays. Unknown ones are ignored.
+        """
+        if (entry := self._topics.get(topic)) is not None:
+            entry.metas.pop(session, None)
+            self._leave(topic, entry, session)
+
+    def drop_session(self, session: SessionId) -> tuple[Topic, ...]:
+        """
+        Forget a session everywhere; returns the topics where it was subscribed or tracked.
+        """
+        topics = tuple(self._topics_of.get(session, ()))
+        for topic in topics:
+            self.untrack(topic, session)
+            self.unsubscribe(topic, session)
+        return topics
+
+    def publish(self, topic: Topic, messages: Sequence[E], *, but_not: Topic | None = None) -> int:
+        """
+        Push messages, joined into one write per outlet; returns how many outlets took them.
+
+        Skips the sessions that are subscribed to `but_not`. For topics with few subscribers: nothing else
+        runs until all are served. An error in a format is raised before the first push.
+        """
+        delivered = 0
+        gone: list[tuple[_Pushes, _Target]] = []
+        for data, live, targets in self._shares(topic, messages, but_not):
+            refused = [target for target in targets if not target[1](data)]
+            delivered += len(targets) - len(refused)
+            gone += [(live, target) for target in refused]
+        self._count(topic, delivered, gone)
+        return delivered
+
+    async def publish_fairly(
+        self, topic: Topic, messages: Sequence[E], *, but_not: Topic | None = None
+    ) -> int:
+        """
+        The same, letting other tasks run after every 256 pushes.
+
+        It serves those who are subscribed now, except who leaves meanwhile. Cancellation comes before the
+        first push or not at all: the rest is bounded, and half a delivery could not be repaired.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        delivered = 0
+        gone: list[tuple[_Pushes, _Target]] = []
+        for data, live, targets in self._shares(topic, messages, but_not):
+            for start in range(0, len(targets), PUSHES_BETWEEN_CHECKPOINTS):
+                turn = targets[start : start + PUSHES_BETWEEN_CHECKPOINTS]
+                present = [target for target in turn if live.get(target[0]) is target[1]]
+                refused = [target for target in present if not target[1](data)]
+                delivered += len(present) - len(refused)
+                gone += [(live, target) for target in refused]
+                await trio.lowlevel.cancel_shielded_checkpoint()
+        self._count(topic, delivered, gone)
+        return delivered
+
+    def note_position(self, topic: Topic, position: PositionT) -> None:
+        """
+        Remember what was published last, as long as the topic has a subscription or a meta.
+        """
+        if (entry := self._topics.get(topic)) is not None:
+            entry.position = position
+
+    def position(self, topic: Topic) -> PositionT | None:
+        """
+        What was noted last; None when the topic is new or was empty since.
+        """
+        entry = self._topics.get(topic)
+        return None if entry is None else entry.position
+
+    def metas(self, topic: Topic) -> Mapping[SessionId, MetaT]:
+        """
+        Who is present on a topic, in the order of their coming; a copy.
+        """
+        entry = self._topics.get(topic)
+        return {} if entry is None else dict(entry.metas)
+
+    def subscribers(self, topic: Topic) -> int:
+        """
+        How many sessions are subscribed to a topic.
+        """
+        entry = self._topics.get(topic)
+        return 0 if entry is None else len(entry.subscriptions)
+
+    def subscription(self, topic: Topic, session: SessionId) -> Subscription[E] | None:
+        """
+        How a session listens to a topic, if it does.
+        """
+        entry = self._topics.get(topic)
+        return None if entry is None else entry.subscriptions.get(session)
+
+    def topics(self) -> tuple[Topic, ...]:
+        """
+        The topics that have a subscription or a meta.
+        """
+        return tuple(self._topics)
+
+    def statistics(self) -> HubStatistics:
+        """
+        Numbers for metrics.
+        """
+        return HubStatistics(
+            topics=len(self._topics),
+            sessions=len(self._topics_of),
+            subscriptions=sum(len(entry.subscriptions) for entry in self._topics.values()),
+            published_total=self._published_total,
+            deliveries_total=self._deliveries_total,
+            gone_total=self._gone_total,
+        )
+
+    def _shares(
+        self, topic: Topic, messages: Sequence[E], but_not: Topic | None
+    ) -> list[tuple[bytes, _Pushes, list[_Target]]]:
+        """
+        For each format its bytes, its live subscribers, and those to serve now: a snapshot.
+        """
+        entry = self._topics.get(topic)
+        if entry is None or not messages:
+            return []
+        other = None if but_not is None else self._topics.get(but_not)
+        skip = other.subscriptions if other is not None else {}
+        shares = []
+        for format, live in entry.pushes.items():
+            targets = list(live.items())
+            if skip:
+                targets = [target for target in targets if target[0] not in skip]
+            if targets:
+                shares.append((b"".join([format.encode(message) for message in messages]), live, targets))
+        return shares
+
+    def _count(self, topic: Topic, delivered: int, gone: list[tuple[_Pushes, _Target]]) -> None:
+        self._published_total += 1
+        self._deliveries_total += delivered
+        for live, (session, push) in gone:
+            # It may have come back with a new outlet while the others were served.
+            if live.get(session) is push:
+                self._gone_total += 1
+                self.unsubscribe(topic, session)
+                if self.on_gone is not None:
+                    self.on_gone(session)
+
+    def _enter(self, topic: Topic, session: SessionId) -> _Topic[E, MetaT, PositionT]:
+        self._topics_of.setdefault(session, {})[topic] = None
+        entry = self._topics.get(topic)
+        if entry is None:
+            entry = self._topics[topic] = _Topic()
+        return entry
+
+    def _leave(self, topic: Topic, entry: _Topic[E, MetaT, PositionT], session: SessionId) -> None:
+        if session not in entry.subscriptions and session not in entry.metas:
+            topics = self._topics_of.get(session, {})
+            topics.pop(topic, None)
+            if not topics:
+                self._topics_of.pop(session, None)
+            if not entry.subscriptions and not entry.metas:
+                self._topics.pop(topic, None)
+
+
+def _unsubscribe(entry: _Topic[E, MetaT, PositionT], session: SessionId) -> None:
+    subscription = entry.subscriptions.pop(session, None)
+    if subscription is not None:
+        pushes = entry.pushes[subscription.format]
+        del pushes[session]
+        if not pushes:
+            del entry.pushes[subscription.format]
