@@ -1,0 +1,1 @@
+"""The tasks that own the engine's changing state, one mailbox each."""

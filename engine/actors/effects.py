@@ -1,0 +1,275 @@
+"""The actor of one plugin's effects: its cursor, its retries, its quarantine. The plugin's code is called here."""
+
+import random
+import traceback
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import assert_never
+
+import attrs
+import structlog
+import trio
+
+from engine.domain.event import Event, LogPlace
+from engine.errors import EngineError, StoreUnavailableError
+from engine.hookspecs import Transaction
+from engine.plugin_host import Effect
+from engine.runtime.backoff import Backoff
+from engine.runtime.mailbox import Mailbox, Reply
+from engine.store.cursors import Cursor, CursorMovedError, Cursors, EffectTransaction, Failure
+from engine.store.events import EventLog
+
+log = structlog.get_logger(__name__)
+
+# Threads that a plugin's plain functions may occupy: a hung one that was given up keeps its thread.
+THREADS = 4
+# Events kept at hand; what the feed brings beyond it is read from the log later.
+AT_HAND = 1000
+# Seconds until it is tried again while the database is away.
+AWAY = 0.5
+
+
+@attrs.frozen(kw_only=True)
+class Fed:
+    """
+    The feed has read these events; they are all there is after `after`.
+    """
+
+    after: LogPlace
+    events: tuple[Event, ...]
+
+
+@attrs.frozen
+class Resume:
+    """
+    An operator ends the quarantine. Answered when the effects run again.
+    """
+
+    reply: Reply[None]
+
+
+EffectMessage = Fed | Resume
+
+
+@attrs.frozen(kw_only=True)
+class EffectSettings:
+    """
+    A plugin's budgets: seconds for one call, events handed over at once, seconds to gather them, failures.
+    """
+
+    budget: float
+    batch: int
+    linger: float
+    failures_to_quarantine: int
+    backoff: Backoff
+
+
+@attrs.frozen(kw_only=True)
+class EffectContext:
+    """
+    What the plugin is given with its events; fulfils hookspecs.Context.
+    """
+
+    plugin: str
+    attempt: int
+    _transaction: EffectTransaction
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """
+        The one transaction of these events; it commits when the hook has returned.
+        """
+        yield self._transaction
+
+
+class OverBudgetError(EngineError):
+    """
+    The plugin took longer than it may. Counts as a failure of the plugin.
+    """
+
+
+@attrs.define(eq=False, kw_only=True)
+class EffectActor:
+    """
+    Own how far one plugin has got.
+
+    A crash loses nothing: the cursor is in the store, and moves with the effects.
+    """
+
+    effect: Effect
+    mailbox: Mailbox[EffectMessage]
+    log: EventLog
+    cursors: Cursors
+    settings: EffectSettings
+    # Where a plugin begins that this database has never seen.
+    beginning: LogPlace
+    chance: random.Random
+    cursor: Cursor = attrs.field(init=False)
+    # Failures in a row; of one event, because a batch that fails is taken apart.
+    failures: int = attrs.field(default=0, init=False)
+    handled_total: int = attrs.field(default=0, init=False)
+    failed_total: int = attrs.field(default=0, init=False)
+    last_error: str | None = attrs.field(default=None, init=False)
+    # What the feed has brought right behind the cursor; empty when the log must be read.
+    _at_hand: list[Event] = attrs.field(factory=list, init=False)
+    # Whether nothing is in the log behind what is at hand, as far as the feed has brought it.
+    _caught_up: bool = attrs.field(default=False, init=False)
+    # What the mailbox had refused when this was last looked at: each was news that is missing here.
+    _refused: int = attrs.field(default=0, init=False)
+    # After a failure events are handed over one at a time, until as many as had failed have passed.
+    _singly: int = attrs.field(default=0, init=False)
+    _limiter: trio.CapacityLimiter = attrs.field(init=False, factory=lambda: trio.CapacityLimiter(THREADS))
+
+    def __attrs_post_init__(self) -> None:
+        self.cursor = Cursor(plugin=self.effect.plugin, place=self.beginning)
+
+    @property
+    def quarantined_at(self) -> datetime | None:
+        """
+        Since when the plugin is switched off, if it is.
+        """
+        return self.cursor.quarantined_at
+
+    async def run(self, task_status: trio.TaskStatus[None]) -> None:
+        """
+        Hand events over until cancelled.
+        """
+        with self.mailbox.serving():
+            task_status.started()
+            await self._reopen()
+            while True:
+                try:
+                    await self._step()
+                except StoreUnavailableError as error:
+                    log.warning("effects wait for the database", plugin=self.effect.plugin, reason=str(error))
+                    self._forget()
+                    await trio.sleep(AWAY)
+                except CursorMovedError:
+                    await self._reopen()
+
+    async def _step(self) -> None:
+        if self.cursor.quarantined_at is not None:
+            self._take(await self.mailbox.receive())
+            return
+        if not self._at_hand and not self._caught_up:
+            self._refused = self.mailbox.statistics().refused_total
+            self._caught_up = True
+            self._at_hand = await self.log.after(self.cursor.place, self.settings.batch)
+            self._caught_up &= len(self._at_hand) < self.settings.batch
+        if not self._at_hand:
+            self._take(await self.mailbox.receive())
+            await trio.sleep(self.settings.linger)
+            for message in self.mailbox.drain_nowait(self.mailbox.capacity):
+                self._take(message)
+            self._caught_up &= self._refused == self.mailbox.statistics().refused_total
+            return
+        size = 1 if self._singly else self.settings.batch
+        batch, self._at_hand = self._at_hand[:size], self._at_hand[size:]
+        await self._hand_over(batch)
+
+    def _take(self, message: EffectMessage) -> None:
+        match message:
+            case Fed(after=after, events=events):
+                last = self._at_hand[-1].place if self._at_hand else self.cursor.place
+                if after <= last and len(self._at_hand) < AT_HAND and self.cursor.quarantined_at is None:
+                    self._at_hand += [event for event in events if event.place > last]
+                else:
+                    # There is a hole that only the log can fill.
+                    self._caught_up = False
+            case Resume(reply):
+                self.cursor = attrs.evolve(self.cursor, quarantined_at=None, reason=None)
+                self.failures = 0
+                reply.set(None)
+            case _:
+                assert_never(message)
+
+    async def _hand_over(self, events: list[Event]) -> None:
+        transaction = self.cursors.begin(self.cursor)
+        context = EffectContext(plugin=self.effect.plugin, attempt=self.failures + 1, transaction=transaction)
+        done = 0
+        try:
+            try:
+                if self.effect.takes_many:
+                    await self._call(context, tuple(events))
+                    done = len(events)
+                else:
+                    for event in events:
+                        await self._call(context, event)
+                        done += 1
+            except (StoreUnavailableError, CursorMovedError):
+                raise
+            except Exception as error:
+                failed = error
+            else:
+                self.cursor = await transaction.commit(events[-1])
+                self._passed(len(events))
+                return
+            # What was done outside the database is done; keep it, if nothing inside was.
+            if done and not transaction.used:
+                self.cursor = await transaction.commit(events[done - 1])
+        finally:
+            await transaction.rollback()
+        self._forget()
+        await self._failed(events[done:] if not transaction.used else events, failed, culprit=events[done])
+
+    async def _call(self, context: EffectContext, given: Event | Sequence[Event]) -> None:
+        budget = self.settings.budget
+        with trio.move_on_after(budget) as scope:
+            if self.effect.is_async:
+                awaitable = self.effect.call(context, given)
+                assert awaitable is not None
+                await awaitable
+            else:
+                await trio.to_thread.run_sync(
+                    self.effect.call, context, given, abandon_on_cancel=True, limiter=self._limiter
+                )
+        if scope.cancelled_caught:
+            raise OverBudgetError(f"took longer than its budget of {budget:g} s")
+
+    def _passed(self, count: int) -> None:
+        self.handled_total += count
+        self._singly = max(0, self._singly - count)
+        self.failures = 0
+
+    async def _failed(self, remaining: Sequence[Event], error: Exception, *, culprit: Event) -> None:
+        self.failed_total += 1
+        self.last_error = f"{type(error).__name__}: {error}"
+        if len(remaining) > 1 and not self._singly:
+            # One of them is to blame: hand them over singly, and blame that one.
+            self._singly = len(remaining)
+            return
+        self.failures += 1
+        plugin = self.effect.plugin
+        log.warning(
+            "an effect failed", plugin=plugin, event=culprit.id, attempt=self.failures, error=self.last_error
+        )
+        failure = Failure(
+            event_id=culprit.id,
+            event_type=culprit.type,
+            attempt=self.failures,
+            error=self.last_error,
+            traceback="".join(traceback.format_exception(error))[-8000:],
+        )
+        await self.cursors.failed(plugin, failure)
+        if self.failures >= self.settings.failures_to_quarantine:
+            reason = f"{self.last_error} (event {culprit.id}, {self.failures} attempts)"
+            since = await self.cursors.quarantine(plugin, reason)
+            self.cursor = attrs.evolve(self.cursor, quarantined_at=since, reason=reason)
+            log.error("the plugin is quarantined", plugin=plugin, reason=reason)
+            return
+        await trio.sleep(self.settings.backoff.delay(self.failures - 1, self.chance))
+
+    async def _reopen(self) -> None:
+        while True:
+            try:
+                self.cursor = await self.cursors.open(self.effect.plugin, self.beginning)
+            except StoreUnavailableError:
+                await trio.sleep(AWAY)
+            else:
+                self._forget()
+                return
+
+    def _forget(self) -> None:
+        self._at_hand.clear()
+        self._caught_up = False

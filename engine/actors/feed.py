@@ -1,0 +1,141 @@
+"""The feed: reads newly committed events in commit order, once per node, and hands them on."""
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+
+import attrs
+import structlog
+import trio
+
+from engine.actors.catalog import Brought, CatalogMessage, Told
+from engine.actors.effects import EffectMessage, Fed
+from engine.actors.episode import Committed, EpisodeMessage
+from engine.domain.event import EpisodeId, Event, LogPlace, Topic
+from engine.errors import ActorStoppedError, MailboxFullError, ParkedError, StoreUnavailableError
+from engine.runtime.mailbox import Mailbox
+from engine.runtime.registry import Registry
+from engine.store.bell import Bell
+from engine.store.events import EventLog
+
+log = structlog.get_logger(__name__)
+
+# Seconds until the log is read again while something told is held back by an older, open transaction.
+HELD_BACK = 0.02
+# Seconds until it is tried again while the database is away.
+AWAY = 0.25
+# Seconds between two rings at least: a busy node does not wake its peers for every event.
+RING_INTERVAL = 0.05
+
+
+@attrs.define(eq=False, kw_only=True)
+class Feed:
+    """
+    Own how far the event log has been handed on: to watched episodes, the catalog and the plugins.
+
+    The object outlives a crash of its task, and with it the place: nothing is left out.
+    """
+
+    log: EventLog
+    bell: Bell
+    episodes: Registry[EpisodeId, EpisodeMessage]
+    catalog: Mailbox[CatalogMessage]
+    effects: Sequence[Mailbox[EffectMessage]]
+    # Where everything that is committed before the node serves ends; plugins have cursors of their own.
+    place: LogPlace
+    # Seconds after which the log is read although nothing was heard.
+    poll: float
+    # Events read at a time.
+    batch: int
+    # The newest place that a writer on this node told of.
+    _told: LogPlace = attrs.field(default=LogPlace(0, 0), init=False)
+    # Up to which told place the other nodes were woken, and when.
+    _rung: LogPlace = attrs.field(default=LogPlace(0, 0), init=False)
+    _rung_at: float = attrs.field(default=-math.inf, init=False)
+    # Set when there may be something to read.
+    _wake: trio.Event = attrs.field(factory=trio.Event, init=False)
+    # The newest event of each episode whose actor had no room; it fetches the rest by itself.
+    _owed: dict[Topic, Event] = attrs.field(factory=dict, init=False)
+
+    def committed(self, event: Event) -> None:
+        """
+        A writer on this node has committed an event: tell who is nearest, without waiting for anybody.
+
+        What finds no room is brought later, from the log.
+        """
+        self._told = max(self._told, event.place)
+        with suppress(MailboxFullError, ParkedError, ActorStoppedError):
+            self.episodes.tell_running_nowait(episode_of(event.topic), Committed(event))
+        with suppress(MailboxFullError, ActorStoppedError):
+            self.catalog.tell_nowait(Told(event))
+        self._wake.set()
+
+    def wake(self) -> None:
+        """
+        Read the log soon.
+        """
+        self._wake.set()
+
+    async def run(self, task_status: trio.TaskStatus[None]) -> None:
+        """
+        Read and hand on until cancelled.
+        """
+        task_status.started()
+        while True:
+            self._wake = trio.Event()
+            try:
+                while len(events := await self.log.after(self.place, self.batch)) == self.batch:
+                    await self._hand_on(events)
+                await self._hand_on(events)
+                await self._ring()
+            except StoreUnavailableError as error:
+                log.warning("the feed waits for the database", reason=str(error))
+                await trio.sleep(AWAY)
+                continue
+            with trio.move_on_after(self._patience()):
+                await self._wake.wait()
+
+    def _patience(self) -> float:
+        if self._told > self.place:
+            return HELD_BACK
+        return RING_INTERVAL if self._told > self._rung else self.poll
+
+    async def _ring(self) -> None:
+        if self._told > self._rung and trio.current_time() >= self._rung_at + RING_INTERVAL:
+            self._rung, self._rung_at = self._told, trio.current_time()
+            await self.bell.ring()
+
+    async def _hand_on(self, events: list[Event]) -> None:
+        self._settle_debts()
+        if not events:
+            return
+        for event in events:
+            self._tell_episode(event)
+        after, self.place = self.place, events[-1].place
+        # Room is waited for: the catalog waits for nothing but its subscribers' kernels.
+        await self.catalog.tell(Brought(tuple(events)))
+        fed = Fed(after=after, events=tuple(events))
+        for mailbox in self.effects:
+            # A plugin that is behind reads the log by itself.
+            with suppress(MailboxFullError, ActorStoppedError):
+                mailbox.tell_nowait(fed)
+
+    def _tell_episode(self, event: Event) -> None:
+        try:
+            self.episodes.tell_running_nowait(episode_of(event.topic), Committed(event))
+        except MailboxFullError:
+            self._owed[event.topic] = event
+        except (ParkedError, ActorStoppedError):
+            return  # its next life begins at what its subscribers heard last
+
+    def _settle_debts(self) -> None:
+        owed, self._owed = self._owed, {}
+        for event in owed.values():
+            self._tell_episode(event)
+
+
+def episode_of(topic: Topic) -> EpisodeId:
+    """
+    The episode whose topic it is.
+    """
+    return EpisodeId(topic.removeprefix("episode:"))

@@ -1,0 +1,209 @@
+"""How far each plugin has got, why one stopped, and the transaction in which its effects move its cursor."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Any, cast
+
+import attrs
+from psycopg.rows import dict_row
+
+from engine.domain.event import Event, LogPlace
+from engine.store.pool import Pool
+from engine.store.postgres import Database
+from engine.store.queries import queries
+from engine.store.trio_psycopg import TrioConnection
+
+_SQL = queries("cursors")
+# A lag is counted no further than this.
+LAG_COUNTED = 10_000
+
+
+@attrs.frozen(kw_only=True)
+class Cursor:
+    """
+    One plugin's place in the log, and since when and why it is quarantined, if it is.
+    """
+
+    plugin: str
+    place: LogPlace
+    quarantined_at: datetime | None = None
+    reason: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Failure:
+    """
+    One failed attempt at an effect.
+    """
+
+    event_id: str
+    event_type: str
+    attempt: int
+    error: str
+    traceback: str
+    at: datetime | None = None
+
+
+class CursorMovedError(Exception):
+    """
+    Another node has moved this plugin's cursor meanwhile; read it anew and go on from there.
+    """
+
+
+@attrs.define(eq=False, kw_only=True)
+class Cursors:
+    """
+    Read and move the plugins' cursors; keep their failures.
+    """
+
+    database: Database
+
+    async def open(self, plugin: str, beginning: LogPlace) -> Cursor:
+        """
+        The plugin's cursor; a new plugin's is put at the given place.
+        """
+        params = {"plugin": plugin, "xid": beginning.xid, "seq": beginning.seq}
+        row = await self.database.fetch_one(_SQL["open"], params)
+        assert row is not None
+        return Cursor(plugin=plugin, place=LogPlace(row[0], row[1]), quarantined_at=row[2], reason=row[3])
+
+    async def quarantine(self, plugin: str, reason: str) -> datetime:
+        """
+        Remember that the plugin is switched off; answers since when.
+        """
+        row = await self.database.fetch_one(_SQL["quarantine"], {"plugin": plugin, "reason": reason})
+        assert row is not None
+        return cast(datetime, row[0])
+
+    async def resume(self, plugin: str) -> None:
+        """
+        Forget the quarantine.
+        """
+        await self.database.execute(_SQL["resume"], {"plugin": plugin})
+
+    async def failed(self, plugin: str, failure: Failure) -> None:
+        """
+        Keep a failure, and of all of the plugin's the newest hundred.
+        """
+        params = {**attrs.asdict(failure), "plugin": plugin}
+        async with self.database.connection() as connection, connection.pipeline():
+            await connection.execute(_SQL["failed"], params)
+            await connection.execute(_SQL["forget_failures"], params)
+
+    async def failures(self, plugin: str, limit: int) -> list[Failure]:
+        """
+        The plugin's failures, newest first.
+        """
+        rows = await self.database.fetch(_SQL["failures"], {"plugin": plugin, "limit": limit})
+        return [
+            Failure(event_id=row[0], event_type=row[1], attempt=row[2], error=row[3], traceback=row[4], at=row[5])
+            for row in rows
+        ]
+
+    async def lag(self, place: LogPlace) -> int:
+        """
+        How many events wait behind the place, counted up to LAG_COUNTED.
+        """
+        params = {"xid": place.xid, "seq": place.seq, "limit": LAG_COUNTED}
+        row = await self.database.fetch_one(_SQL["lag"], params)
+        assert row is not None
+        return int(row[0])
+
+    def begin(self, cursor: Cursor) -> "EffectTransaction":
+        """
+        The transaction of the events after the cursor; it costs nothing until it is used.
+        """
+        return EffectTransaction(pool=self.database.pool, cursor=cursor)
+
+
+@attrs.define(eq=False, kw_only=True)
+class EffectTransaction:
+    """
+    What a plugin writes for some events, and the move of its cursor: both or neither.
+
+    Owns one connection from its first use to `commit` or `rollback`. A crash rolls back.
+    """
+
+    pool: Pool
+    cursor: Cursor
+    _held: AbstractAsyncContextManager[TrioConnection] | None = attrs.field(default=None, init=False)
+    _connection: TrioConnection | None = attrs.field(default=None, init=False)
+
+    @property
+    def used(self) -> bool:
+        """
+        Whether anything was run in it.
+        """
+        return self._connection is not None
+
+    async def execute(self, query: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> int:
+        """
+        Run one statement; answers the number of rows that it touched.
+        """
+        connection = await self._open()
+        return (await connection.execute(query, params)).rowcount
+
+    async def execute_many(self, query: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> None:
+        """
+        Run one statement for each row, in one go.
+        """
+        connection = await self._open()
+        async with connection.cursor() as cursor:
+            await cursor.executemany(query, rows)
+
+    async def fetch(
+        self, query: str, params: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[Mapping[str, Any]]:
+        """
+        Run one statement; answers its rows by column name.
+        """
+        connection = await self._open()
+        async with connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(query, params)
+            return list(await cursor.fetchall())
+
+    async def commit(self, last: Event) -> Cursor:
+        """
+        Commit what was written, with the cursor moved to the last event. Raises CursorMovedError.
+        """
+        place, old = last.place, self.cursor.place
+        params = {
+            "plugin": self.cursor.plugin,
+            "xid": place.xid,
+            "seq": place.seq,
+            "from_xid": old.xid,
+            "from_seq": old.seq,
+        }
+        try:
+            if self._connection is None:
+                async with self.pool.connection() as connection:
+                    moved = (await connection.execute(_SQL["move"], params)).rowcount
+            else:
+                moved = (await self._connection.execute(_SQL["move"], params)).rowcount
+            if moved != 1:
+                raise CursorMovedError
+            if self._connection is not None:
+                await self._connection.execute("commit")
+        finally:
+            await self.rollback()
+        return attrs.evolve(self.cursor, place=place)
+
+    async def rollback(self) -> None:
+        """
+        Give the connection back; what was not committed is undone. May be called again.
+        """
+        if self._held is not None:
+            held, self._held, self._connection = self._held, None, None
+            await held.__aexit__(None, None, None)
+
+    async def _open(self) -> TrioConnection:
+        if self._connection is None:
+            held = self.pool.connection()
+            connection = await held.__aenter__()
+            self._held, self._connection = held, connection
+            # A crash of PostgreSQL may lose the last of these commits, but then it loses the move of the
+            # cursor with it, and the effect is made again: nothing is bought by waiting for the disk.
+            await connection.execute("begin")
+            await connection.execute("set local synchronous_commit = off")
+        return self._connection

@@ -1,0 +1,53 @@
+-- name: get
+select id::text, title, episode_number, description, status, categories, version, created_by,
+       created_at, updated_at, log_offset
+from episodes where id = %(id)s and deleted_at is null
+
+-- name: create
+with idempotency as (
+    insert into idempotency_keys ("user", key, fingerprint, response)
+    select %(user)s, %(key)s, %(fingerprint)s, %(response)s
+    where %(key)s::text is not null
+), episode as (
+    insert into episodes (id, title, episode_number, description, status, categories, version, log_offset,
+                          created_by, created_at, updated_at)
+    values (%(id)s, %(title)s, %(episode_number)s, %(description)s, %(status)s, %(categories)s, %(version)s,
+            %(log_offset)s, %(user)s, %(at)s, %(at)s)
+    returning log_offset
+)
+insert into events (id, topic, topic_offset, epoch, type, data, "user", request, created_at)
+select %(event_id)s, %(topic)s, log_offset, %(epoch)s, %(type)s, %(data)s, %(user)s, %(request)s, %(at)s
+from episode
+returning xid::text::bigint, seq, topic_offset
+
+-- name: update
+with episode as (
+    update episodes
+    set title = %(title)s, episode_number = %(episode_number)s, description = %(description)s,
+        status = %(status)s, categories = %(categories)s, version = version + 1, updated_at = %(at)s,
+        log_offset = log_offset + 1
+    where id = %(id)s and version = %(version)s and deleted_at is null
+    returning log_offset
+)
+insert into events (id, topic, topic_offset, epoch, type, data, "user", request, created_at)
+select %(event_id)s, %(topic)s, log_offset, %(epoch)s, %(type)s, %(data)s, %(user)s, %(request)s, %(at)s
+from episode
+returning xid::text::bigint, seq, topic_offset
+
+-- name: delete
+with episode as (
+    update episodes
+    set deleted_at = %(at)s, log_offset = log_offset + 1
+    where id = %(id)s and version = %(version)s and deleted_at is null
+    returning log_offset
+)
+insert into events (id, topic, topic_offset, epoch, type, data, "user", request, created_at)
+select %(event_id)s, %(topic)s, log_offset, %(epoch)s, %(type)s, %(data)s, %(user)s, %(request)s, %(at)s
+from episode
+returning xid::text::bigint, seq, topic_offset
+
+-- name: replay
+select fingerprint, response from idempotency_keys where "user" = %(user)s and key = %(key)s
+
+-- name: log_offset
+select log_offset from episodes where id = %(id)s

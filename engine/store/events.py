@@ -1,0 +1,148 @@
+"""The event log as it is stored: reading it by topic and in commit order, and what a committed event looks like."""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from psycopg.types.json import Jsonb
+
+from engine.domain.event import (
+    Epoch,
+    Event,
+    EventDraft,
+    EventId,
+    LogPlace,
+    Offset,
+    Request,
+    Topic,
+    UserId,
+    utc_now,
+)
+from engine.store.postgres import Database, Row
+from engine.store.queries import queries
+
+_SQL = queries("events")
+# Beyond any `seq`: the place after the last event of a transaction.
+_LAST = 2**63 - 1
+
+
+@attrs.frozen(kw_only=True)
+class Author:
+    """
+    Who causes an event, and from where.
+    """
+
+    user: UserId
+    request: Request
+
+
+@attrs.define(eq=False, kw_only=True)
+class EventLog:
+    """
+    Read committed events: one topic's in offset order, or all in commit order.
+    """
+
+    database: Database
+
+    async def epoch(self) -> Epoch:
+        """
+        The lifetime of the order that all logs of this database are in.
+        """
+        row = await self.database.fetch_one(_SQL["epoch"], {})
+        assert row is not None, "the first migration writes it"
+        return Epoch(row[0])
+
+    async def end(self) -> LogPlace:
+        """
+        The place that everything committed so far is at or before, and nothing that can still commit is.
+        """
+        row = await self.database.fetch_one(_SQL["end"], {})
+        assert row is not None
+        return LogPlace(row[0], _LAST)
+
+    async def after(self, place: LogPlace, limit: int) -> list[Event]:
+        """
+        The next events in commit order, as far as nothing older can still commit.
+        """
+        params = {"xid": place.xid, "seq": place.seq, "limit": limit}
+        return [_event(row) for row in await self.database.fetch(_SQL["after"], params)]
+
+    async def since(self, topic: Topic, offset: Offset, limit: int) -> list[Event]:
+        """
+        The next events of one topic, in offset order.
+        """
+        params = {"topic": topic, "offset": offset, "limit": limit}
+        return [_event(row) for row in await self.database.fetch(_SQL["since"], params)]
+
+
+@attrs.frozen(kw_only=True)
+class PendingEvent:
+    """
+    An event on its way into the log: the parameters of its row, and the event once the row is there.
+    """
+
+    id: EventId
+    topic: Topic
+    epoch: Epoch
+    draft: EventDraft
+    author: Author
+
+    @classmethod
+    def of(cls, topic: Topic, draft: EventDraft, author: Author, epoch: Epoch) -> "PendingEvent":
+        """
+        A new event of the topic.
+        """
+        return cls(id=EventId(str(uuid.uuid4())), topic=topic, epoch=epoch, draft=draft, author=author)
+
+    def params(self) -> dict[str, Any]:
+        """
+        The parameters that every writing statement shares.
+        """
+        request = attrs.asdict(self.author.request, filter=lambda _, value: value is not None)
+        return {
+            "event_id": self.id,
+            "topic": self.topic,
+            "epoch": self.epoch,
+            "type": self.draft.type,
+            "data": Jsonb(self.draft.data),
+            "user": self.author.user,
+            "request": Jsonb(request),
+            "at": utc_now(),
+        }
+
+    def committed(self, row: Row, params: Mapping[str, Any]) -> Event:
+        """
+        The event that the statement has answered with `xid, seq, topic_offset`.
+        """
+        xid, seq, offset = row
+        return Event(
+            place=LogPlace(xid, seq),
+            id=self.id,
+            topic=self.topic,
+            offset=Offset(offset),
+            epoch=self.epoch,
+            type=self.draft.type,
+            data=self.draft.data,
+            user=self.author.user,
+            request=self.author.request,
+            at=params["at"],
+        )
+
+
+def _event(row: Row) -> Event:
+    xid, seq, event_id, topic, offset, epoch, kind, data, user, request, at = row
+    return Event(
+        place=LogPlace(xid, seq),
+        id=EventId(event_id),
+        topic=Topic(topic),
+        offset=Offset(offset),
+        epoch=Epoch(epoch),
+        type=kind,
+        data=data,
+        user=UserId(user),
+        request=Request(**request),
+        at=at,
+    )
+
+

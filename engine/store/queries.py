@@ -1,0 +1,19 @@
+"""Named SQL: reads the `-- name:` sections of the .sql files beside it."""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import LiteralString, cast
+
+_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
+@cache
+def queries(file: str) -> Mapping[str, LiteralString]:
+    """
+    The statements of `engine/store/<file>.sql` by name.
+    """
+    parts = _NAME.split((Path(__file__).parent / f"{file}.sql").read_text("utf-8"))
+    # Files of the package are as trustworthy as its code, which is what LiteralString says.
+    return {name: cast(LiteralString, text.strip()) for name, text in zip(parts[1::2], parts[2::2], strict=True)}
