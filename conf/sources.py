@@ -1,0 +1,113 @@
+"""Where settings come from: tables of TOML, environment variables, the command line. Knows no rules."""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import attrs
+
+from conf.mistakes import Mistake
+from conf.options import OPTIONS, SECTIONS, did_you_mean
+
+PREFIX = "GREENROOM_"
+CONFIG_VARIABLE = "GREENROOM_CONFIG"
+COMMAND_LINE = "command line"
+
+# Kubernetes tells every pod of a Service named greenroom, or greenroom-anything, in such variables.
+_SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)")
+
+
+@attrs.frozen(kw_only=True)
+class Given:
+    """
+    One option's value as one source gave it, not checked yet.
+    """
+
+    source: str
+    option: str
+    value: object
+    # Text of an environment variable or the command line, where everything is text.
+    as_text: bool = False
+
+
+def variable(option: str) -> str:
+    """
+    Name the environment variable of an option.
+    """
+    return PREFIX + option.upper().replace(".", "_")
+
+
+def from_file(path: Path) -> Iterator[Given | Mistake]:
+    """
+    Read a TOML file; one that cannot be read is one mistake.
+    """
+    source = f"file {path}"
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        yield Mistake(source=source, remedy=f"there is no such file; --config or {CONFIG_VARIABLE} names it")
+    except OSError as error:
+        yield Mistake(source=source, remedy=f"cannot be read: {error.strerror}")
+    except UnicodeDecodeError as error:
+        yield Mistake(source=source, remedy=f"must be UTF-8, but byte {error.start} is not")
+    except ValueError as error:  # also what int() says to a number of thousands of digits
+        yield Mistake(source=source, remedy=f"is not TOML: {error}")
+    else:
+        yield from from_table(table, source)
+
+
+def from_table(table: Mapping[str, object], source: str, prefix: str = "") -> Iterator[Given | Mistake]:
+    """
+    Read a table of TOML and the tables in it; `prefix` is the table's dotted name and a dot.
+    """
+    for key, value in table.items():
+        option = f"{prefix}{key}"
+        if option in OPTIONS:
+            yield Given(source=source, option=option, value=value)
+        elif prefix == "plugins." and isinstance(value, Mapping):
+            for name, told in value.items():
+                yield Given(source=source, option=f"{option}.{name}", value=told)
+        elif option not in SECTIONS:
+            what = "section" if isinstance(value, Mapping) else "option"
+            names = SECTIONS if isinstance(value, Mapping) else OPTIONS
+            yield Mistake(source=source, option=option, remedy=f"no such {what}{did_you_mean(option, names)}")
+        elif isinstance(value, Mapping):
+            yield from from_table(value, source, f"{option}.")
+        else:
+            # Without the value, which may be the URL or the secret that belongs one level deeper.
+            yield Mistake(source=source, option=option, remedy=f"must be a table: [{option}]")
+
+
+def from_environment(environ: Mapping[str, str]) -> Iterator[Given | Mistake]:
+    """
+    Read GREENROOM_… and, unless GREENROOM_DATABASE_URL says otherwise, DATABASE_URL.
+    """
+    options = {variable(option): option for option in OPTIONS}
+    options["DATABASE_URL"] = "database.url"
+    for name, text in sorted(environ.items()):
+        if name == CONFIG_VARIABLE or (name == "DATABASE_URL" and variable("database.url") in environ):
+            continue
+        source = f"environment {name}"
+        if name in options:
+            yield Given(source=source, option=options[name], value=text, as_text=True)
+        elif name.startswith(PREFIX) and not _is_service_link(name, text):
+            yield Mistake(source=source, remedy=f"no such option{did_you_mean(name, options)}")
+
+
+def _is_service_link(name: str, text: str) -> bool:
+    return _SERVICE_LINK.fullmatch(name) is not None or (name.endswith("_PORT") and "://" in text)
+
+
+def from_overrides(overrides: Mapping[str, object]) -> Iterator[Given | Mistake]:
+    """
+    Read what the command line said, keyed by dotted option; a text may stand for a number or a flag.
+    """
+    for option, value in overrides.items():
+        section = option.rpartition(".")[0]
+        if option in OPTIONS or section.startswith("plugins."):
+            yield Given(source=COMMAND_LINE, option=option, value=value, as_text=isinstance(value, str))
+        else:
+            yield Mistake(
+                source=COMMAND_LINE, option=option, remedy=f"no such option{did_you_mean(option, OPTIONS)}"
+            )

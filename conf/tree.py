@@ -1,0 +1,236 @@
+"""The tree of settings, as the engine sees it. Every default is in default.toml, next to what it means."""
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import attrs
+import platformdirs
+
+from conf.kinds import Count, CountOrZero, Flag, Fraction, Kind, Names, SomeText, Text, choice, whole
+from conf.masks import DATABASE_URL, SECRET, mask_tables
+from conf.units import Duration, DurationOrZero, Size, duration
+
+_RESTARTS = choice("permanent", "transient", "temporary")
+_LEVELS = choice("debug", "info", "warning", "error", "critical")
+
+
+def _read_tables(value: object) -> object:
+    if not isinstance(value, Mapping):
+        raise ValueError(value)
+    return value
+
+
+@attrs.frozen(kw_only=True)
+class Node:
+    """
+    This process: where it keeps its data, what it is called, how long it takes to stop.
+    """
+
+    data_dir: Text
+    name: Text
+    shutdown_grace: DurationOrZero
+
+    @property
+    def resolved_data_dir(self) -> Path:
+        """
+        Where this node keeps what must survive it: `data_dir`, or the platform's place if that is empty.
+        """
+        if self.data_dir:
+            return Path(self.data_dir).expanduser()
+        if os.geteuid() == 0:
+            return Path("/var/lib/greenroom")
+        return platformdirs.user_data_path("greenroom")
+
+    @property
+    def resolved_name(self) -> str:
+        """
+        What this node is called: `name`, or host name and process id if that is empty.
+        """
+        return self.name or f"{socket.gethostname()}-{os.getpid()}"
+
+
+@attrs.frozen(kw_only=True)
+class Server:
+    """
+    The one port that everything is served on.
+    """
+
+    host: SomeText
+    port: Annotated[int, whole(0, 65535)]
+    backlog: Annotated[int, whole(1, 65535)]
+    keep_alive: Duration
+    header_timeout: Duration
+    write_timeout: Duration
+    max_body: Size
+    max_header: Size
+    tls_certificate: Text
+    tls_key: Text
+    require_if_match: Flag
+    reconnect_after: DurationOrZero
+
+
+@attrs.frozen(kw_only=True)
+class Database:
+    """
+    Where the truth is: a PostgreSQL elsewhere, or the embedded one.
+    """
+
+    url: Annotated[str, DATABASE_URL] = attrs.field(repr=DATABASE_URL.show)
+    pool_size: Count
+    # PostgreSQL counts milliseconds in 32 bits and refuses more than 596 hours.
+    statement_timeout: Annotated[float, duration(most=3600)]
+    embedded_run_as: SomeText
+
+
+@attrs.frozen(kw_only=True)
+class Auth:
+    """
+    How tokens are verified, and what follows from them.
+    """
+
+    secret: Annotated[str, SECRET] = attrs.field(repr=SECRET.show)
+    jwks_file: Text
+    issuer: Text
+    audience: Text
+    leeway: DurationOrZero
+    role_claim: SomeText
+    default_role: SomeText
+    token_cache: CountOrZero
+    connect_timeout: Duration
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """
+    What one user, one session and one node may ask for.
+    """
+
+    sessions: Count
+    sessions_per_user: Count
+    subscriptions_per_session: Count
+    requests_per_second: Count
+    request_burst: Count
+    messages_per_second: Count
+    message_burst: Count
+    max_message: Size
+
+
+@attrs.frozen(kw_only=True)
+class Realtime:
+    """
+    How much and how long a connection may lag, and what a returning client can be replayed.
+    """
+
+    outlet_backlog: Size
+    outlet_deadline: Duration
+    ping_interval: Duration
+    ping_timeout: Duration
+    replay_ring: Count
+
+
+@attrs.frozen(kw_only=True)
+class Presence:
+    """
+    How often who is here is told and written down.
+    """
+
+    tick: Duration
+    write_behind: Duration
+    reload_grace: DurationOrZero
+    heartbeat: Duration
+
+
+@attrs.frozen(kw_only=True)
+class Feed:
+    """
+    How the event log is read.
+    """
+
+    poll: Duration
+    batch: Count
+
+
+@attrs.frozen(kw_only=True)
+class Plugins:
+    """
+    Which plugins run, within which budgets, and what they are told.
+    """
+
+    enabled: Names
+    decision_budget: Duration
+    effect_budget: Duration
+    batch: Count
+    linger: DurationOrZero
+    failures_to_quarantine: Count
+    block_limit: Duration
+    # The tables [plugins.<name>], for each plugin to check: only it knows what it may be told.
+    settings: Annotated[Mapping[str, Mapping[str, object]], Kind(wanted="tables", read=_read_tables)] = (
+        attrs.field(repr=mask_tables)
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Child:
+    """
+    How one kind of child is restarted, and how much it may hold.
+    """
+
+    restart: Annotated[Literal["permanent", "transient", "temporary"], _RESTARTS]
+    max_restarts: CountOrZero
+    within: Duration
+    backoff_first: DurationOrZero
+    backoff_cap: DurationOrZero
+    backoff_jitter: Fraction
+    mailbox: Count
+    idle: Duration
+    grace: DurationOrZero
+    cool_down: DurationOrZero
+
+
+@attrs.frozen(kw_only=True)
+class Supervision:
+    """
+    One `Child` for every kind of child in the supervision tree.
+    """
+
+    episode: Child
+    catalog: Child
+    feed: Child
+    plugin: Child
+    job: Child
+    poller: Child
+    gateway: Child
+    presence: Child
+    database: Child
+
+
+@attrs.frozen(kw_only=True)
+class Log:
+    """
+    What is logged, and in which form.
+    """
+
+    level: Annotated[Literal["debug", "info", "warning", "error", "critical"], _LEVELS]
+    format: Annotated[Literal["auto", "json", "people"], choice("auto", "json", "people")]
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """
+    Every setting of a node: durations in seconds, sizes in bytes. `conf.settings.load` makes it.
+    """
+
+    node: Node
+    server: Server
+    database: Database
+    auth: Auth
+    limits: Limits
+    realtime: Realtime
+    presence: Presence
+    feed: Feed
+    plugins: Plugins
+    supervision: Supervision
+    log: Log
