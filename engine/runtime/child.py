@@ -183,7 +183,7 @@ class Child:
 
     def emit(self, what: ChildEvent, error: Exception | None = None) -> None:
         """
-        Tell the supervisor's listener and the child's owner.
+        Tell the child's owner, then the supervisor's listener, who may call the owner.
         """
         event = SupervisorEvent(
             supervisor=self.supervisor,
@@ -193,7 +193,7 @@ class Child:
             error=error,
             restarts=self.restarts,
         )
-        for listen in (self.listener, self.spec.on_event):
+        for listen in (self.spec.on_event, self.listener):
             if listen is not None:
                 listen(event)
 

@@ -1,6 +1,6 @@
 """Hub: topic → outlets, the fan-out; knows nothing of connections, tasks or what the messages mean."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 import attrs
@@ -25,7 +25,7 @@ class Outlet(Protocol):
 
     def push(self, data: bytes) -> bool:
         """
-        Write without blocking; False when the client is gone. Must not call the hub, must not raise.
+        Write without blocking; False when the client is gone. Must neither raise nor call the hub.
         """
         ...
 
@@ -71,6 +71,10 @@ class HubStatistics:
 _Push = Callable[[bytes], bool]
 _Pushes = dict[SessionId, _Push]
 _Target = tuple[SessionId, _Push]
+# What to push for one format, all its subscribers, and those of them to serve.
+_Share = tuple[bytes, _Pushes, Collection[_Target]]
+# Who refused, and among whom to look whether it is still subscribed the same way.
+_Gone = tuple[_Pushes, SessionId, _Push]
 
 
 @attrs.define(eq=False)
@@ -151,11 +155,13 @@ class Hub(Generic[E, MetaT, PositionT]):
         runs until all are served. An error in a format is raised before the first push.
         """
         delivered = 0
-        gone: list[tuple[_Pushes, _Target]] = []
+        gone: list[_Gone] = []
         for data, live, targets in self._shares(topic, messages, but_not):
-            refused = [target for target in targets if not target[1](data)]
-            delivered += len(targets) - len(refused)
-            gone += [(live, target) for target in refused]
+            for session, push in targets:
+                if not push(data):
+                    gone.append((live, session, push))
+            delivered += len(targets)
+        delivered -= len(gone)
         self._count(topic, delivered, gone)
         return delivered
 
@@ -170,15 +176,17 @@ class Hub(Generic[E, MetaT, PositionT]):
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         delivered = 0
-        gone: list[tuple[_Pushes, _Target]] = []
-        for data, live, targets in self._shares(topic, messages, but_not):
+        gone: list[_Gone] = []
+        shares = [(data, live, list(now)) for data, live, now in self._shares(topic, messages, but_not)]
+        for data, live, targets in shares:
             for start in range(0, len(targets), PUSHES_BETWEEN_CHECKPOINTS):
-                turn = targets[start : start + PUSHES_BETWEEN_CHECKPOINTS]
-                present = [target for target in turn if live.get(target[0]) is target[1]]
-                refused = [target for target in present if not target[1](data)]
-                delivered += len(present) - len(refused)
-                gone += [(live, target) for target in refused]
+                for session, push in targets[start : start + PUSHES_BETWEEN_CHECKPOINTS]:
+                    if live.get(session) is push:
+                        delivered += 1
+                        if not push(data):
+                            gone.append((live, session, push))
                 await trio.lowlevel.cancel_shielded_checkpoint()
+        delivered -= len(gone)
         self._count(topic, delivered, gone)
         return delivered
 
@@ -236,30 +244,25 @@ class Hub(Generic[E, MetaT, PositionT]):
             gone_total=self._gone_total,
         )
 
-    def _shares(
-        self, topic: Topic, messages: Sequence[E], but_not: Topic | None
-    ) -> list[tuple[bytes, _Pushes, list[_Target]]]:
-        """
-        For each format its bytes, its live subscribers, and those to serve now: a snapshot.
-        """
+    def _shares(self, topic: Topic, messages: Sequence[E], but_not: Topic | None) -> list[_Share]:
         entry = self._topics.get(topic)
         if entry is None or not messages:
             return []
         other = None if but_not is None else self._topics.get(but_not)
         skip = other.subscriptions if other is not None else {}
-        shares = []
+        shares: list[_Share] = []
         for format, live in entry.pushes.items():
-            targets = list(live.items())
+            targets: Collection[_Target] = live.items()
             if skip:
                 targets = [target for target in targets if target[0] not in skip]
             if targets:
                 shares.append((b"".join([format.encode(message) for message in messages]), live, targets))
         return shares
 
-    def _count(self, topic: Topic, delivered: int, gone: list[tuple[_Pushes, _Target]]) -> None:
+    def _count(self, topic: Topic, delivered: int, gone: list[_Gone]) -> None:
         self._published_total += 1
         self._deliveries_total += delivered
-        for live, (session, push) in gone:
+        for live, session, push in gone:
             # It may have come back with a new outlet while the others were served.
             if live.get(session) is push:
                 self._gone_total += 1
