@@ -1,7 +1,13 @@
-"""One PostgreSQL for the whole run, a fresh database for whoever asks for one."""
+"""One PostgreSQL for the whole run, a fresh database for whoever asks; a data directory to be left clean."""
 
+import contextlib
 import itertools
-from collections.abc import Iterator
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import psycopg.conninfo
@@ -35,3 +41,41 @@ def empty_database(postgres_conninfo: str) -> Iterator[str]:
         connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(identifier))
         yield psycopg.conninfo.make_conninfo(postgres_conninfo, dbname=name)
         connection.execute(psycopg.sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
+
+
+@pytest.fixture
+def data_dir(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes_below: Callable[[Path], set[int]]
+) -> Iterator[Path]:
+    """
+    A data directory that a test must leave without processes, and without sockets elsewhere.
+    """
+    sockets = Path(tempfile.mkdtemp(prefix="t-"))
+    monkeypatch.setenv("TMPDIR", str(sockets))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    path = tmp_path / "data"
+    path.mkdir(0o700)
+    yield path
+    orphans, litter = processes_below(path), list(sockets.iterdir())
+    for pid in orphans:
+        os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(sockets)
+    assert not orphans
+    assert not litter
+
+
+@pytest.fixture
+def processes_below() -> Callable[[Path], set[int]]:
+    """
+    Who works in a directory: a way to find a cluster's processes that is not the product's own.
+    """
+
+    def working(directory: Path) -> set[int]:
+        found = set[int]()
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # gone meanwhile, or somebody else's
+                if (process / "cwd").readlink().is_relative_to(directory):
+                    found.add(int(process.name))
+        return found
+
+    return working

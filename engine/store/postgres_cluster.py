@@ -221,9 +221,9 @@ class Cluster:
 @contextlib.contextmanager
 def opened(directory: Path) -> Iterator[int]:
     """
-    A descriptor of `directory`, which is no symbolic link.
+    A descriptor of `directory`.
     """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield descriptor
     finally:
