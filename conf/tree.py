@@ -80,6 +80,7 @@ class Database:
 
     url: Annotated[str, DATABASE_URL] = attrs.field(repr=DATABASE_URL.show)
     pool_size: Count
+    background_pool_size: Count
     # PostgreSQL counts milliseconds in 32 bits and refuses more than 596 hours.
     statement_timeout: Annotated[float, duration(most=3600)]
     embedded_run_as: SomeText
@@ -129,6 +130,7 @@ class Realtime:
     ping_interval: Duration
     ping_timeout: Duration
     replay_ring: Count
+    replay_limit: Count
 
 
 @attrs.frozen(kw_only=True)
@@ -160,6 +162,7 @@ class Plugins:
     """
 
     enabled: Names
+    discover: Flag
     decision_budget: Duration
     effect_budget: Duration
     batch: Count

@@ -15,12 +15,6 @@ class StartupError(EngineError):
     """
 
 
-class SettingsError(StartupError):
-    """
-    The settings are wrong; the text has one line for each mistake, naming file, option and value.
-    """
-
-
 class StoreUnavailableError(EngineError):
     """
     The database is away, or slower than the deadline. Nothing is known of the statement's fate.

@@ -43,7 +43,6 @@ class SubscribeCatalog:
     session: SessionId
     outlet: Outlet
     format: Format[Message]
-    ref: str | int | None
     # Whether the client asked, and so wants to be answered.
     announced: bool
     reply: Reply[None]
@@ -110,7 +109,7 @@ class CatalogActor:
         return new
 
     def _subscribe(self, wish: SubscribeCatalog) -> None:
-        first = Subscribed(topic=CATALOG, recovered=False, position=None, ref=wish.ref)
+        first = Subscribed(topic=CATALOG, recovered=False, position=None)
         data = wish.format.encode(first) if wish.announced else b""
         if wish.outlet.push(data):
             self.hub.subscribe(CATALOG, wish.session, wish.outlet, wish.format)

@@ -42,7 +42,6 @@ class Subscribe:
     format: Format[Message]
     since: Position | None
     wants_snapshot: bool
-    ref: str | int | None
     reply: Reply[None]
 
 
@@ -56,7 +55,6 @@ class Join:
     meta: Meta
     outlet: Outlet
     format: Format[Message]
-    ref: str | int | None
 
 
 @attrs.frozen
@@ -226,12 +224,11 @@ class EpisodeActor:
         if wish.wants_snapshot or (wish.since is not None and not recovered):
             snapshot = await self._snapshot()
         position = Position(Offset(self._next - 1), self.epoch)
-        first = Subscribed(
-            topic=self.topic, recovered=recovered, position=position, snapshot=snapshot, ref=wish.ref
-        )
+        first = Subscribed(topic=self.topic, recovered=recovered, position=position, snapshot=snapshot)
         # No checkpoint from here on: nothing may be published between the replay and the subscription.
         self.hub.note_position(self.topic, position.offset)
-        if wish.outlet.push(b"".join([wish.format.encode(message) for message in (first, *missed)])):
+        frames = [wish.format.encode(first), *map(wish.format.encode, missed)]
+        if wish.outlet.push(b"".join(frames)):
             self.hub.subscribe(self.topic, wish.session, wish.outlet, wish.format)
         wish.reply.set(None)
 
@@ -268,7 +265,6 @@ class EpisodeActor:
             total=len(viewers),
             names=tuple(viewer.name for viewer in viewers[:2]),
             viewers=tuple(viewers),
-            ref=wish.ref,
         )
         # No checkpoint in between, as for a subscription.
         if wish.outlet.push(wish.format.encode(welcome)):

@@ -13,15 +13,12 @@ from engine.runtime.hub import Hub
 class Subscribed:
     """
     The first message of a subscription: where it begins, and whether nothing was missed before that.
-
-    `ref` is the client's own mark on its request, sent back.
     """
 
     topic: Topic
     recovered: bool
     position: Position | None
     snapshot: dict[str, Any] | None = None
-    ref: str | int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -37,7 +34,6 @@ class PresenceUpdate:
     left: tuple[Viewer, ...] = ()
     names: tuple[str, ...] = ()
     viewers: tuple[Viewer, ...] | None = None
-    ref: str | int | None = None
 
 
 Message = Event | Subscribed | PresenceUpdate

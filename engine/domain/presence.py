@@ -114,9 +114,8 @@ class Presence:
         """
         Everyone who is here now, in the order of their coming.
         """
-        return sorted(
-            map(_viewer, self._sessions.values()), key=lambda viewer: (viewer.viewed_at, viewer.user)
-        )
+        viewers = [_viewer(sessions.values()) for sessions in self._sessions.values()]
+        return sorted(viewers, key=lambda viewer: (viewer.viewed_at, viewer.user))
 
     @property
     def total(self) -> int:

@@ -1,0 +1,240 @@
+"""The node: builds the engine's parts, hangs them into the supervision tree, and takes them down in order."""
+
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+
+import attrs
+import trio
+
+from conf.settings import Child, Settings
+from engine.actors.catalog import CatalogActor
+from engine.actors.effects import EffectActor, EffectSettings, Resume
+from engine.actors.episode import Crash, EpisodeActor, EpisodeMessage
+from engine.actors.feed import Feed
+from engine.actors.messages import Channels
+from engine.actors.presence import PresenceWriter
+from engine.domain.event import EpisodeId, LogPlace
+from engine.plugin_host import Effect, PluginHost
+from engine.runtime.backoff import Backoff
+from engine.runtime.mailbox import Mailbox, ask
+from engine.runtime.registry import Registry
+from engine.runtime.supervisor import (
+    ChildSpec,
+    Restart,
+    RestartPolicy,
+    Strategy,
+    Supervisor,
+)
+from engine.store.embedded import EmbeddedPostgres
+from engine.store.store import Store
+
+Run = Callable[[trio.TaskStatus[None]], Awaitable[None]]
+
+
+def policy_of(child: Child) -> RestartPolicy:
+    """
+    How the settings want this kind of child restarted.
+    """
+    return RestartPolicy(
+        restart=Restart(child.restart),
+        max_restarts=child.max_restarts,
+        within=child.within,
+        backoff_first=child.backoff_first,
+        backoff_cap=child.backoff_cap,
+        backoff_jitter=child.backoff_jitter,
+        grace=child.grace,
+        cool_down=child.cool_down,
+    )
+
+
+@attrs.define(eq=False, kw_only=True)
+class Node:
+    """
+    Own every part of one running engine.
+
+    `open` builds it, `run` lives it. A crash of a part is its supervisor's; a crash that escalates ends `run`.
+    """
+
+    settings: Settings
+    store: Store
+    hub: Channels
+    plugins: PluginHost
+    embedded: EmbeddedPostgres | None
+    root: Supervisor
+    episode_supervisor: Supervisor
+    plugin_supervisor: Supervisor
+    episodes: Registry[EpisodeId, EpisodeMessage]
+    catalog: CatalogActor
+    effects: Mapping[str, EffectActor]
+    presence: PresenceWriter
+    feed: Feed
+
+    @classmethod
+    async def open(
+        cls,
+        settings: Settings,
+        conninfo: str,
+        plugins: PluginHost,
+        embedded: EmbeddedPostgres | None = None,
+    ) -> "Node":
+        """
+        A node on a migrated database, not yet running. Raises StoreUnavailableError.
+        """
+        store = await Store.open(
+            conninfo,
+            node=settings.node.resolved_name,
+            pool_size=settings.database.pool_size,
+            background_size=settings.database.background_pool_size,
+            deadline=settings.database.statement_timeout,
+        )
+        end = await store.log.end()
+        hub = Channels()
+        kinds = settings.supervision
+        episode_supervisor = Supervisor("episodes", strategy=Strategy.ONE_FOR_ONE)
+        presence = PresenceWriter(rows=store.presence, interval=settings.presence.write_behind)
+        episodes: Registry[EpisodeId, EpisodeMessage] = Registry(
+            episode_supervisor,
+            kind="episode",
+            policy=policy_of(kinds.episode),
+            capacity=kinds.episode.mailbox,
+            idle=kinds.episode.idle,
+            start=partial(_episode_actor, settings, store, hub, presence),
+        )
+        catalog = CatalogActor(mailbox=Mailbox(kinds.catalog.mailbox, name="catalog"), hub=hub)
+        effects = {effect.plugin: _effect_actor(settings, store, end, effect) for effect in plugins.effects()}
+        feed = Feed(
+            log=store.log,
+            bell=store.bell,
+            episodes=episodes,
+            catalog=catalog.mailbox,
+            effects=[actor.mailbox for actor in effects.values()],
+            place=end,
+            poll=settings.feed.poll,
+            batch=settings.feed.batch,
+        )
+        return cls(
+            settings=settings,
+            store=store,
+            hub=hub,
+            plugins=plugins,
+            embedded=embedded,
+            root=Supervisor("node", strategy=Strategy.ONE_FOR_ONE),
+            episode_supervisor=episode_supervisor,
+            plugin_supervisor=Supervisor("plugins", strategy=Strategy.ONE_FOR_ONE),
+            episodes=episodes,
+            catalog=catalog,
+            effects=effects,
+            presence=presence,
+            feed=feed,
+        )
+
+    async def run(self, gateway: Run, *, task_status: trio.TaskStatus[None]) -> None:
+        """
+        Start everything in order, the gateway last, and live until `stop`.
+
+        What is started first is stopped last. Raises EscalationError.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.root.run)
+                await self._start(gateway)
+                task_status.started()
+        finally:
+            with trio.move_on_after(self.settings.node.shutdown_grace, shield=True):
+                await self.store.aclose()
+
+    async def stop(self) -> None:
+        """
+        End everything in the reverse order; `run` returns.
+        """
+        await self.root.stop()
+
+    async def resume_plugin(self, name: str) -> bool:
+        """
+        End a plugin's quarantine; False when there is no such plugin. Raises StoreUnavailableError.
+        """
+        actor = self.effects.get(name)
+        if actor is None:
+            return False
+        await self.store.cursors.resume(name)
+        await ask(actor.mailbox, Resume)
+        return True
+
+    def crash_episodes(self) -> None:
+        """
+        Let every running episode actor fail, for tests of recovery; nothing on the network calls this.
+        """
+        for key in self.episodes.keys():
+            self.episodes.tell_running_nowait(key, Crash())
+
+    async def _start(self, gateway: Run) -> None:
+        kinds = self.settings.supervision
+        if self.embedded is not None:
+            await self._child("database", "database", kinds.database, self._supervise_postgres)
+        await self._child("bell", "feed", kinds.feed, self._listen)
+        await self._child("presence", "presence", kinds.presence, self.presence.run)
+        await self._child("episodes", "supervisor", kinds.episode, self.episode_supervisor.run)
+        await self._child("catalog", "catalog", kinds.catalog, self.catalog.run)
+        await self._child("plugins", "supervisor", kinds.plugin, self.plugin_supervisor.run)
+        for name, actor in self.effects.items():
+            spec = ChildSpec(
+                name=name, kind="plugin", run=actor.run, policy=policy_of(kinds.plugin), park=True
+            )
+            await self.plugin_supervisor.start_child(spec)
+        await self._child("feed", "feed", kinds.feed, self.feed.run)
+        await self._child("gateway", "gateway", kinds.gateway, gateway)
+
+    async def _child(self, name: str, kind: str, settings: Child, run: Run) -> None:
+        spec = ChildSpec(name=name, kind=kind, run=run, policy=policy_of(settings), park=False)
+        await self.root.start_child(spec)
+
+    async def _supervise_postgres(self, task_status: trio.TaskStatus[None]) -> None:
+        assert self.embedded is not None
+        await self.embedded.supervise(task_status=task_status)
+
+    async def _listen(self, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        await self.store.bell.listen(self.feed.wake)
+
+
+def _episode_actor(
+    settings: Settings,
+    store: Store,
+    hub: Channels,
+    presence: PresenceWriter,
+    key: EpisodeId,
+    mailbox: Mailbox[EpisodeMessage],
+) -> EpisodeActor:
+    return EpisodeActor(
+        id=key,
+        mailbox=mailbox,
+        hub=hub,
+        log=store.log,
+        episodes=store.episodes,
+        epoch=store.epoch,
+        tick=settings.presence.tick,
+        ring=deque(maxlen=settings.realtime.replay_ring),
+        replay_limit=settings.realtime.replay_limit,
+        on_presence=presence,
+    )
+
+
+def _effect_actor(settings: Settings, store: Store, end: LogPlace, effect: Effect) -> EffectActor:
+    kind = settings.supervision.plugin
+    return EffectActor(
+        effect=effect,
+        mailbox=Mailbox(kind.mailbox, name=f"plugin/{effect.plugin}"),
+        log=store.log,
+        cursors=store.cursors,
+        settings=EffectSettings(
+            budget=settings.plugins.effect_budget,
+            batch=settings.plugins.batch,
+            linger=settings.plugins.linger,
+            failures_to_quarantine=settings.plugins.failures_to_quarantine,
+            backoff=Backoff(first=kind.backoff_first, cap=kind.backoff_cap, jitter=kind.backoff_jitter),
+        ),
+        beginning=end,
+        chance=random.Random(),  # noqa: S311 -- jitter needs no secrecy
+    )

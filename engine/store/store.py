@@ -1,0 +1,73 @@
+"""The store as a whole: every part of it, on two pools, so that slow effects never take a request's connection."""
+
+import attrs
+
+from engine.domain.event import Epoch
+from engine.store.bell import Bell
+from engine.store.compositions import Compositions
+from engine.store.cursors import Cursors
+from engine.store.episode_list import EpisodeList
+from engine.store.episodes import Episodes
+from engine.store.events import EventLog
+from engine.store.pool import Pool
+from engine.store.postgres import Database
+from engine.store.presence import PresenceRows
+from engine.store.records import Records
+
+# Seconds for a statement that nobody waits for at a screen.
+BACKGROUND_DEADLINE = 10.0
+
+
+@attrs.frozen(kw_only=True)
+class Store:
+    """
+    PostgreSQL, by what is kept in it.
+    """
+
+    requests: Pool
+    background: Pool
+    epoch: Epoch
+    log: EventLog
+    episodes: Episodes
+    episode_list: EpisodeList
+    compositions: Compositions
+    records: Records
+    cursors: Cursors
+    presence: PresenceRows
+    bell: Bell
+
+    @classmethod
+    async def open(
+        cls, conninfo: str, *, node: str, pool_size: int, background_size: int, deadline: float
+    ) -> "Store":
+        """
+        The store of a migrated database. `deadline` is for a statement within a request, in seconds.
+
+        Raises StoreUnavailableError.
+        """
+        requests = Pool(conninfo, size=pool_size)
+        background = Pool(conninfo, size=background_size)
+        urgent = Database(pool=requests, deadline=deadline)
+        patient = Database(pool=background, deadline=BACKGROUND_DEADLINE)
+        log = EventLog(database=urgent)
+        epoch = await log.epoch()
+        return cls(
+            requests=requests,
+            background=background,
+            epoch=epoch,
+            log=log,
+            episodes=Episodes(database=urgent, epoch=epoch),
+            episode_list=EpisodeList(database=urgent),
+            compositions=Compositions(database=urgent, epoch=epoch),
+            records=Records(database=urgent),
+            cursors=Cursors(database=patient),
+            presence=PresenceRows(database=patient, node=node),
+            bell=Bell(database=patient, conninfo=conninfo, node=node),
+        )
+
+    async def aclose(self) -> None:
+        """
+        Close all connections.
+        """
+        await self.requests.aclose()
+        await self.background.aclose()

@@ -1,0 +1,130 @@
+"""Tokens: who somebody is, proved by a JWT. Verifying costs; what was verified is remembered until it expires."""
+
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet, OctKey
+
+from conf.settings import Auth
+from engine.domain.access import Identity, Role
+from engine.domain.event import UserId
+from engine.errors import EngineError, StartupError
+
+ISSUER = "greenroom"
+# Signatures that a key set's public keys may make; HS256 is not among them: it would let a public key sign.
+ASYMMETRIC = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+LONGEST_TOKEN = 8192
+
+
+class AuthError(EngineError):
+    """
+    The token proves nothing; the text says why. Answer 401, or close with 4401.
+    """
+
+
+@attrs.define(eq=False)
+class Authenticator:
+    """
+    Verify tokens by the node's secret, or by the keys of a configured key set.
+    """
+
+    settings: Auth
+    _key: OctKey | KeySet
+    _algorithms: list[str]
+    # Verified tokens, the least recently used first; bounded by `auth.token_cache`.
+    _known: OrderedDict[str, Identity] = attrs.field(factory=OrderedDict, init=False)
+
+    @classmethod
+    def from_settings(cls, settings: Auth, secret: bytes) -> "Authenticator":
+        """
+        The authenticator that the settings want. Raises StartupError for a key set that cannot be read.
+        """
+        if settings.jwks_file:
+            return cls(settings, _key_set(Path(settings.jwks_file)), ASYMMETRIC)
+        return cls(settings, OctKey.import_key(secret), ["HS256"])
+
+    def identify(self, token: str) -> Identity:
+        """
+        Whom the token proves. Raises AuthError.
+        """
+        identity = self._known.get(token)
+        if identity is None:
+            identity = self._verify(token)
+            self._known[token] = identity
+            if len(self._known) > self.settings.token_cache:
+                self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(token)
+        if identity.expires_at is not None and time.time() > identity.expires_at + self.settings.leeway:
+            raise AuthError("the token has expired")
+        return identity
+
+    def _verify(self, token: str) -> Identity:
+        if len(token) > LONGEST_TOKEN:
+            raise AuthError(f"the token is longer than {LONGEST_TOKEN} characters")
+        try:
+            claims = jwt.decode(token, self._key, algorithms=self._algorithms).claims
+            self._registry().validate(claims)
+        except (JoseError, ValueError, TypeError, KeyError) as error:
+            raise AuthError(f"the token cannot be verified: {error}") from None
+        return self._identity(claims)
+
+    def _registry(self) -> jwt.JWTClaimsRegistry:
+        options: dict[str, Any] = {"sub": {"essential": True}}
+        if self.settings.issuer:
+            options["iss"] = {"essential": True, "value": self.settings.issuer}
+        if self.settings.audience:
+            options["aud"] = {"essential": True, "value": self.settings.audience}
+        return jwt.JWTClaimsRegistry(leeway=int(self.settings.leeway), **options)
+
+    def _identity(self, claims: Mapping[str, object]) -> Identity:
+        user = claims["sub"]
+        if not isinstance(user, str) or not 0 < len(user) <= 200:
+            raise AuthError("the token's `sub` must name a user in 1 to 200 characters")
+        name = claims.get("name")
+        role_name = claims.get(self.settings.role_claim, self.settings.default_role)
+        role = Role.named(role_name) if isinstance(role_name, str) else None
+        if role is None:
+            raise AuthError(
+                f"the token's `{self.settings.role_claim}` is {role_name!r}; "
+                f"it must be one of {', '.join(role.name.lower() for role in Role)}"
+            )
+        expires = claims.get("exp")
+        return Identity(
+            user=UserId(user),
+            name=name[:200] if isinstance(name, str) and name else user,
+            role=role,
+            expires_at=float(expires) if isinstance(expires, int | float) else None,
+        )
+
+
+def issue(secret: bytes, *, user: str, name: str, role: Role, ttl: float) -> str:
+    """
+    A token that a node with this secret accepts for `ttl` seconds.
+    """
+    now = int(time.time())
+    claims = {
+        "sub": user,
+        "name": name,
+        "role": role.name.lower(),
+        "iss": ISSUER,
+        "iat": now,
+        "exp": now + int(ttl),
+    }
+    return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(secret))
+
+
+def _key_set(path: Path) -> KeySet:
+    try:
+        return KeySet.import_key_set(json.loads(path.read_text("utf-8")))
+    except OSError as error:
+        raise StartupError(f"auth.jwks_file {path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, JoseError) as error:
+        raise StartupError(f"auth.jwks_file {path} is no JSON Web Key Set: {error}") from error

@@ -1,0 +1,57 @@
+"""The outlet of connections that cannot be written to directly (TLS, HTTP/2): a bounded queue and its writer."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+import attrs
+import trio
+
+
+@attrs.define(eq=False, kw_only=True)
+class QueueOutlet:
+    """
+    Own what one client has not been sent yet: at most `limit` bytes.
+
+    A client that falls further behind is too slow: nothing more is taken, and `wait_slow` returns.
+    """
+
+    limit: int
+    split: Callable[[bytes], Sequence[str]]
+    _waiting: deque[bytes] = attrs.field(factory=deque, init=False)
+    _bytes: int = attrs.field(default=0, init=False)
+    _news: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _slow: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    def push(self, data: bytes) -> bool:
+        """
+        Send soon; False when this client is too slow.
+        """
+        if self._slow.is_set():
+            return False
+        self._waiting.append(data)
+        self._bytes += len(data)
+        if self._bytes > self.limit:
+            self._slow.set()
+            self._waiting.clear()
+            return False
+        self._news.set()
+        return True
+
+    async def write(self, send: Callable[[str], Awaitable[None]]) -> None:
+        """
+        Send what is pushed, message by message, until cancelled.
+        """
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            while self._waiting:
+                data = self._waiting.popleft()
+                for message in self.split(data):
+                    await send(message)
+                self._bytes -= len(data)
+
+    async def wait_slow(self) -> None:
+        """
+        Return when the client has proved too slow.
+        """
+        await self._slow.wait()

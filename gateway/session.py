@@ -1,0 +1,235 @@
+"""A session: one authenticated client, what it listens to and where it is present. Knows no transport."""
+
+import uuid
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import attrs
+import structlog
+import trio
+
+from engine.actors.catalog import SubscribeCatalog
+from engine.actors.episode import Join, Leave, Subscribe, presence_topic
+from engine.actors.messages import Message
+from engine.domain.access import Action, Identity, refusal
+from engine.domain.event import CATALOG, EpisodeId, Position, Topic, episode_topic, utc_now
+from engine.domain.presence import STATES, Meta, SessionId
+from engine.errors import ActorStoppedError, EngineError
+from engine.hookspecs import Resource
+from engine.node import Node
+from engine.runtime.hub import Format, Outlet
+from engine.runtime.mailbox import ask
+
+log = structlog.get_logger()
+
+# Seconds that an actor has to let a session in.
+PATIENCE = 5.0
+# An actor that crashes while it is asked is asked once more.
+ATTEMPTS = 2
+
+
+@attrs.frozen
+class Refusal:
+    """
+    Why a wish is not fulfilled: a code for programs, a text for people. The session goes on.
+    """
+
+    code: str
+    message: str
+
+
+@attrs.define(eq=False, kw_only=True)
+class Session:
+    """
+    Own what one client connection listens to, and where its user is present through it.
+
+    Everything it owns is also in the hub, so that a crash of an actor costs it nothing.
+    """
+
+    node: Node
+    identity: Identity
+    outlet: Outlet
+    format: Format[Message]
+    max_subscriptions: int
+    id: SessionId = attrs.field(init=False, factory=lambda: SessionId(str(uuid.uuid4())))
+    # A client that subscribes to nothing hears the catalog, until it chooses for itself.
+    _chose: bool = attrs.field(default=False, init=False)
+    _topics: set[Topic] = attrs.field(factory=set, init=False)
+    _present: dict[EpisodeId, Meta] = attrs.field(factory=dict, init=False)
+
+    async def begin(self) -> Refusal | None:
+        """
+        Listen to the catalog, as whoever chooses nothing does.
+        """
+        return await self._patiently(partial(self._join_catalog, announced=False))
+
+    async def subscribe(self, topic: str, since: Position | None, *, snapshot: bool) -> Refusal | None:
+        """
+        Listen to a topic. The client is answered by the topic's actor, in order with the topic's events.
+        """
+        if len(self._topics) >= self.max_subscriptions and topic not in self._topics:
+            return Refusal("too_many", f"a session has at most {self.max_subscriptions} subscriptions")
+        if topic == CATALOG:
+            join = partial(self._join_catalog, announced=True)
+        else:
+            episode = _episode_of(topic)
+            if episode is None:
+                return Refusal(
+                    "unknown_topic", f"there is no topic {topic!r}; topics are catalog, episode:<id>"
+                )
+            if (no := await self._may_view(episode)) is not None:
+                return no
+            join = partial(self._join_episode, episode, since, snapshot)
+        if (no := await self._patiently(join)) is not None:
+            return no
+        if not self._chose:
+            self._chose = True
+            if topic != CATALOG:
+                self.node.hub.unsubscribe(CATALOG, self.id)
+        self._topics.add(Topic(topic))
+        return None
+
+    def unsubscribe(self, topic: str) -> Refusal | None:
+        """
+        Listen to a topic no more.
+        """
+        if topic == CATALOG and not self._chose:
+            self._chose = True
+        elif topic not in self._topics:
+            return Refusal("not_subscribed", f"this session is not subscribed to {topic!r}")
+        self._topics.discard(Topic(topic))
+        self.node.hub.unsubscribe(Topic(topic), self.id)
+        return None
+
+    async def be_present(
+        self, resource_type: str, resource_id: str, state: str, name: str | None
+    ) -> Refusal | None:
+        """
+        Be present on an episode, or change the state. The first answer shows everyone who is there.
+        """
+        if state not in STATES:
+            return Refusal("bad_state", f"state must be one of {', '.join(STATES)}, not {state!r}")
+        episode = _uuid(resource_id)
+        if resource_type != "episode" or episode is None:
+            return Refusal("unknown_resource", "resourceType must be episode, and resourceId an episode's id")
+        if len(self._present) >= self.max_subscriptions and episode not in self._present:
+            return Refusal("too_many", f"a session is present on at most {self.max_subscriptions} resources")
+        if (no := await self._may_view(episode)) is not None:
+            return no
+        return await self._patiently(partial(self._join_viewers, episode, state, name))
+
+    async def leave(self, resource_type: str, resource_id: str) -> Refusal | None:
+        """
+        Be present on an episode no longer.
+        """
+        episode = _uuid(resource_id)
+        if resource_type != "episode" or episode is None or self._present.pop(episode, None) is None:
+            return Refusal("not_present", f"this session is not present on {resource_type} {resource_id!r}")
+        there = presence_topic(episode_topic(episode))
+        self.node.hub.untrack(there, self.id)
+        self.node.hub.unsubscribe(there, self.id)
+        await self._tell_left(episode)
+        return None
+
+    async def end(self) -> None:
+        """
+        Forget the session everywhere, within PATIENCE; others see its user leave.
+        """
+        self.node.hub.drop_session(self.id)
+        present, self._present = self._present, {}
+        with trio.move_on_after(PATIENCE, shield=True):
+            for episode in present:
+                await self._tell_left(episode)
+
+    async def _tell_left(self, episode: EpisodeId) -> None:
+        try:
+            await self.node.episodes.tell(episode, Leave(self.id, self.identity.user))
+        except EngineError as error:
+            # Parked or stopping: its next life counts only whom the hub still knows.
+            log.debug("nobody to tell that a session left", episode=episode, reason=str(error))
+
+    async def _may_view(self, episode: EpisodeId) -> Refusal | None:
+        reason = refusal(self.identity, Action.VIEW) or await self.node.plugins.authorize(
+            self.identity, Action.VIEW, Resource(type="episode", id=episode, episode_id=episode)
+        )
+        if reason is not None:
+            return Refusal("forbidden", reason)
+        known = episode_topic(episode) in self._topics or episode in self._present
+        if not known and await self.node.store.episodes.log_offset(episode) is None:
+            return Refusal("not_found", f"there is no episode {episode}")
+        return None
+
+    async def _patiently(self, join: Callable[[], Awaitable[None]]) -> Refusal | None:
+        with trio.move_on_after(PATIENCE):
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    await join()
+                except ActorStoppedError:
+                    if attempt == ATTEMPTS:
+                        raise
+                else:
+                    return None
+        return Refusal("try_later", f"the topic's actor did not answer within {PATIENCE:g} s")
+
+    async def _join_catalog(self, *, announced: bool) -> None:
+        await ask(
+            self.node.catalog.mailbox,
+            lambda reply: SubscribeCatalog(
+                session=self.id,
+                outlet=self.outlet,
+                format=self.format,
+                announced=announced,
+                reply=reply,
+            ),
+        )
+
+    async def _join_episode(self, episode: EpisodeId, since: Position | None, snapshot: bool) -> None:
+        await self.node.episodes.ask(
+            episode,
+            lambda reply: Subscribe(
+                session=self.id,
+                outlet=self.outlet,
+                format=self.format,
+                since=since,
+                wants_snapshot=snapshot,
+                reply=reply,
+            ),
+        )
+
+    async def _join_viewers(self, episode: EpisodeId, state: str, name: str | None) -> None:
+        now = utc_now()
+        before = self._present.get(episode)
+        meta = Meta(
+            user=self.identity.user,
+            name=self._shown_name(name),
+            state=state,
+            joined_at=before.joined_at if before else now,
+            active_at=now,
+        )
+        self._present[episode] = meta
+        self.node.hub.track(presence_topic(episode_topic(episode)), self.id, meta)
+        await self.node.episodes.tell(
+            episode, Join(session=self.id, meta=meta, outlet=self.outlet, format=self.format)
+        )
+
+    def _shown_name(self, wished: str | None) -> str:
+        # A name that the token proves is not open to wishes.
+        if self.identity.name != self.identity.user or not wished:
+            return self.identity.name
+        return wished[:200]
+
+
+def _episode_of(topic: str) -> EpisodeId | None:
+    kind, _, key = topic.partition(":")
+    return _uuid(key) if kind == "episode" else None
+
+
+def _uuid(text: str) -> EpisodeId | None:
+    """
+    The id in its one spelling: a topic must not have two names.
+    """
+    try:
+        known = str(uuid.UUID(text))
+    except ValueError:
+        return None
+    return EpisodeId(known) if known == text else None

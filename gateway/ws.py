@@ -1,0 +1,301 @@
+"""The WebSocket at /real-time: reads our JSON protocol and lets a session do what the client says."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, assert_never
+
+import attrs
+import structlog
+import trio
+
+from engine.domain.access import Identity
+from engine.domain.event import Epoch, Offset, Position
+from engine.errors import EngineError, StoreUnavailableError
+from engine.node import Node
+from gateway import protocol
+from gateway.asgi import OUTLET_EXTENSION
+from gateway.auth import Authenticator, AuthError
+from gateway.limits import Bucket, SessionLimit
+from gateway.protocol import FRAMED_JSON, JSON_LINES, BadMessageError, FramedJson, JsonLines, Ref
+from gateway.queue_outlet import QueueOutlet
+from gateway.session import Refusal, Session
+
+log = structlog.get_logger()
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+SUBPROTOCOL = "bearer"
+# The longest reason that a close frame has room for.
+REASON_BYTES = 123
+
+
+class Closing(Exception):  # noqa: N818 -- the ordinary end of a connection, not an error
+    """
+    End this connection with a code and a reason; who catches it sends `bye` and closes.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+@attrs.define(eq=False, kw_only=True)
+class RealTime:
+    """
+    Own the open WebSockets of this node.
+    """
+
+    node: Node
+    authenticator: Authenticator
+    sessions: SessionLimit
+    _open: "set[Connection]" = attrs.field(factory=set, init=False)
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """
+        Serve one WebSocket as an ASGI application.
+        """
+        await receive()
+        connection = Connection(gateway=self, scope=scope, receive=receive, send=send)
+        self._open.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._open.discard(connection)
+
+    def drain(self) -> None:
+        """
+        Tell every client to come back later, and close.
+        """
+        for connection in list(self._open):
+            connection.close_soon(protocol.GOING_AWAY, "the node stops; come back")
+
+
+@attrs.define(eq=False, kw_only=True)
+class Connection:
+    """
+    Own one WebSocket from its handshake to its close frame.
+    """
+
+    gateway: RealTime
+    scope: Mapping[str, Any]
+    receive: Receive
+    send: Send
+    _session: Session | None = attrs.field(default=None, init=False)
+    # Ended from outside: with the reason that `close_soon` leaves behind.
+    _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _closing: Closing | None = attrs.field(default=None, init=False)
+    _push: Callable[[bytes], bool] = attrs.field(init=False)
+    _format: FramedJson | JsonLines = attrs.field(init=False)
+    _bucket: Bucket = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        limits = self.gateway.node.settings.limits
+        self._bucket = Bucket(limits.messages_per_second, limits.message_burst)
+
+    async def run(self) -> None:
+        """
+        Serve until either side closes.
+        """
+        token, subprotocol = _token_of(self.scope)
+        await self.send({"type": "websocket.accept", "subprotocol": subprotocol})
+        direct = self.scope["extensions"].get(OUTLET_EXTENSION)
+        if direct is not None:
+            self._format = FRAMED_JSON
+            await self._serve(direct, token)
+            return
+        queue = QueueOutlet(limit=self.gateway.node.settings.realtime.outlet_backlog, split=JSON_LINES.split)
+        self._format = JSON_LINES
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(queue.write, self._send_text)
+            nursery.start_soon(self._watch_queue, queue)
+            await self._serve(queue, token)
+            nursery.cancel_scope.cancel()
+
+    def close_soon(self, code: int, reason: str) -> None:
+        """
+        Let the connection end with this code.
+        """
+        self._closing = Closing(code, reason)
+        self._scope.cancel()
+
+    async def _serve(self, outlet: Any, token: str | None) -> None:
+        self._push = outlet.push
+        try:
+            with self._scope:
+                identity = await self._authenticate(token)
+                await self._live(identity, outlet)
+                return
+        except Closing as closing:
+            self._closing = closing
+        except StoreUnavailableError as error:
+            self._closing = Closing(protocol.TRY_LATER, str(error))
+        if self._closing is not None:
+            await self._close(self._closing)
+
+    async def _authenticate(self, token: str | None) -> tuple[Identity, Ref]:
+        settings = self.gateway.node.settings.auth
+        if token is not None:
+            return self._identify(token), None
+        with trio.move_on_after(settings.connect_timeout):
+            message = await self._next()
+            if isinstance(message, protocol.Connect):
+                return self._identify(message.token), message.ref
+            raise Closing(
+                protocol.NOT_AUTHENTICATED, 'the first message must be {"type": "connect", "token": …}'
+            )
+        raise Closing(protocol.NOT_AUTHENTICATED, f"no connect message within {settings.connect_timeout:g} s")
+
+    def _identify(self, token: str) -> Identity:
+        try:
+            return self.gateway.authenticator.identify(token)
+        except AuthError as error:
+            raise Closing(protocol.NOT_AUTHENTICATED, str(error)) from None
+
+    async def _live(self, who: tuple[Identity, Ref], outlet: Any) -> None:
+        identity, ref = who
+        sessions = self.gateway.sessions
+        if (reason := sessions.refusal(identity.user)) is not None:
+            raise Closing(protocol.TOO_MANY, reason)
+        session = Session(
+            node=self.gateway.node,
+            identity=identity,
+            outlet=outlet,
+            format=self._format,
+            max_subscriptions=self.gateway.node.settings.limits.subscriptions_per_session,
+        )
+        try:
+            self._welcome(session, ref)
+            if (no := await session.begin()) is not None:
+                raise Closing(protocol.TRY_LATER, no.message)
+            await self._converse(session)
+        finally:
+            sessions.release(identity.user)
+            await session.end()
+
+    def _welcome(self, session: Session, ref: Ref) -> None:
+        identity = session.identity
+        self._reply(
+            protocol.ok(
+                ref,
+                session=session.id,
+                userId=identity.user,
+                userName=identity.name,
+                role=identity.role.name.lower(),
+                expires_at=identity.expires_at,
+            )
+        )
+
+    async def _converse(self, session: Session) -> None:
+        while True:
+            until = self._expiry(session.identity)
+            with trio.move_on_at(until) as waiting:
+                message = await self._next()
+            if waiting.cancelled_caught:
+                raise Closing(protocol.TOKEN_EXPIRED, "the token has expired; get a new one and reconnect")
+            if self._bucket.take() > 0:
+                raise Closing(protocol.TOO_MANY, "too many messages; slow down")
+            try:
+                refusal = await self._handle(session, message)
+            except StoreUnavailableError as error:
+                refusal = Refusal("try_later", str(error))
+            except EngineError as error:
+                refusal = Refusal("refused", str(error))
+            if refusal is None:
+                self._reply(protocol.ok(message.ref))
+            else:
+                self._reply(protocol.error(message.ref, refusal.code, refusal.message))
+
+    def _expiry(self, identity: Identity) -> float:
+        if identity.expires_at is None:
+            return float("inf")
+        leeway = self.gateway.node.settings.auth.leeway
+        return trio.current_time() + max(0.0, identity.expires_at + leeway - time.time())
+
+    async def _handle(self, session: Session, message: protocol.ClientMessage) -> Refusal | None:
+        match message:
+            case protocol.Subscribe(topic=topic, since=since, snapshot=snapshot):
+                position = Position(Offset(since.offset), Epoch(since.epoch)) if since else None
+                refusal = await session.subscribe(topic, position, snapshot=snapshot)
+            case protocol.SetPresence():
+                refusal = await session.be_present(
+                    message.resource_type, message.resource_id, message.state, message.user_name
+                )
+            case protocol.Unsubscribe(topic=topic):
+                refusal = session.unsubscribe(topic)
+            case protocol.Leave():
+                refusal = await session.leave(message.resource_type, message.resource_id)
+            case protocol.Refresh(token=token):
+                refusal = self._refresh(session, token)
+            case protocol.Connect():
+                refusal = Refusal(
+                    "already_connected", "this session is connected; send refresh for a new token"
+                )
+            case protocol.Call(name=name):
+                refusal = Refusal("unknown_call", f"no plugin answers {name!r}")
+            case protocol.Ping():
+                refusal = None
+            case _:
+                assert_never(message)
+        return refusal
+
+    def _refresh(self, session: Session, token: str) -> Refusal | None:
+        try:
+            identity = self.gateway.authenticator.identify(token)
+        except AuthError as error:
+            return Refusal("bad_token", str(error))
+        if identity.user != session.identity.user:
+            return Refusal(
+                "bad_token", f"the token is {identity.user}'s; this session is {session.identity.user}'s"
+            )
+        session.identity = identity
+        return None
+
+    async def _next(self) -> protocol.ClientMessage:
+        event = await self.receive()
+        if event["type"] == "websocket.disconnect":
+            self._scope.cancel()
+            await trio.lowlevel.checkpoint()
+        text = event.get("text")
+        if text is None:
+            raise Closing(protocol.BAD_MESSAGE, "messages are JSON in text frames, not binary")
+        try:
+            return protocol.decode(text)
+        except BadMessageError as error:
+            raise Closing(protocol.BAD_MESSAGE, str(error)) from None
+
+    def _reply(self, payload: bytes) -> None:
+        self._push(self._format.wrap(payload))
+
+    async def _close(self, closing: Closing) -> None:
+        comes_back = closing.code not in (
+            protocol.BAD_MESSAGE,
+            protocol.NOT_AUTHENTICATED,
+            protocol.FORBIDDEN,
+        )
+        after = self.gateway.node.settings.server.reconnect_after if comes_back else 0.0
+        self._reply(protocol.bye(closing.code, closing.reason, reconnect_after=after, resume=comes_back))
+        reason = closing.reason.encode()[:REASON_BYTES].decode(errors="ignore")
+        await self.send({"type": "websocket.close", "code": closing.code, "reason": reason})
+
+    async def _send_text(self, text: str) -> None:
+        await self.send({"type": "websocket.send", "text": text})
+
+    async def _watch_queue(self, queue: QueueOutlet) -> None:
+        await queue.wait_slow()
+        self.close_soon(protocol.TOO_SLOW, "too slow: reconnect and recover")
+
+
+def _token_of(scope: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """
+    The token that the handshake brings, and the subprotocol to answer with.
+    """
+    offered = scope.get("subprotocols") or []
+    if len(offered) >= 2 and offered[0] == SUBPROTOCOL:
+        return offered[1], SUBPROTOCOL
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            kind, _, token = value.decode("latin-1").partition(" ")
+            return token.strip() if kind.lower() == "bearer" else "", None
+    return None, None
