@@ -1,6 +1,7 @@
 """Registry: key → actor, started on demand, passivated when idle; knows nothing of what actors do."""
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import attrs
@@ -137,27 +138,25 @@ class Registry(Generic[K, M]):
         if mailbox is None:
             name = f"{self.kind}/{key}"
             mailbox = Mailbox(self.capacity, name=name, idle=self.idle)
-
-            async def run(task_status: trio.TaskStatus[None]) -> None:
-                await self._live(key, mailbox, task_status)
-
-            def on_event(event: SupervisorEvent) -> None:
-                self._happened(key, mailbox, event)
-
             spec = ChildSpec(
-                name=name, kind=self.kind, run=run, policy=self.policy, park=True, on_event=on_event
+                name=name,
+                kind=self.kind,
+                run=partial(self._live, key, mailbox),
+                policy=self.policy,
+                park=True,
+                on_event=partial(self._happened, key, mailbox),
             )
             self.supervisor.start_child_nowait(spec)
             self._mailboxes[key] = mailbox
         return mailbox
 
-    async def _live(self, key: K, mailbox: Mailbox[M], task_status: trio.TaskStatus[None]) -> None:
+    async def _live(self, key: K, mailbox: Mailbox[M], status: trio.TaskStatus[None]) -> None:
         mailbox.accept()
         while True:
             received = mailbox.statistics().received_total
             self._started_total += 1
             with mailbox.serving():
-                await self.start(key, mailbox).run(task_status)
+                await self.start(key, mailbox).run(status)
             self._passivated_total += 1
             # No checkpoint from this look until `_happened` hears that the child is gone: whatever is told
             # before starts another life here, whatever is told after another child.
