@@ -4,6 +4,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from typing import Any
 
 import attrs
 import trio
@@ -20,13 +21,8 @@ from engine.plugin_host import Effect, PluginHost
 from engine.runtime.backoff import Backoff
 from engine.runtime.mailbox import Mailbox, ask
 from engine.runtime.registry import Registry
-from engine.runtime.supervisor import (
-    ChildSpec,
-    Restart,
-    RestartPolicy,
-    Strategy,
-    Supervisor,
-)
+from engine.runtime.child import ChildInfo, ChildSpec, Restart, RestartPolicy
+from engine.runtime.supervisor import Strategy, Supervisor
 from engine.store.embedded import EmbeddedPostgres
 from engine.store.store import Store
 
@@ -168,6 +164,34 @@ class Node:
         """
         for key in self.episodes.keys():
             self.episodes.tell_running_nowait(key, Crash())
+
+    def tree(self) -> dict[str, Any]:
+        """
+        The supervision tree as JSON: every supervisor with its children, and what their mailboxes hold.
+        """
+        supervisors = {"episodes": self.episode_supervisor, "plugins": self.plugin_supervisor}
+        mailboxes: dict[str, Mailbox[Any]] = {"catalog": self.catalog.mailbox}
+        mailboxes |= {name: actor.mailbox for name, actor in self.effects.items()}
+
+        def shown(child: ChildInfo) -> dict[str, Any]:
+            below = supervisors.get(child.name) if child.kind == "supervisor" else None
+            mailbox = mailboxes.get(child.name)
+            return {
+                **attrs.asdict(child),
+                **({"mailbox": attrs.asdict(mailbox.statistics())} if mailbox is not None else {}),
+                **({"children": list(map(shown, below.children()))} if below is not None else {}),
+            }
+
+        return {
+            "node": self.settings.node.resolved_name,
+            "children": list(map(shown, self.root.children())),
+            "episodes": attrs.asdict(self.episodes.statistics()),
+            "hub": attrs.asdict(self.hub.statistics()),
+            "pools": {
+                "requests": attrs.asdict(self.store.requests.statistics()),
+                "background": attrs.asdict(self.store.background.statistics()),
+            },
+        }
 
     async def _start(self, gateway: Run) -> None:
         kinds = self.settings.supervision

@@ -242,7 +242,11 @@ class EffectActor:
         self.failures += 1
         plugin = self.effect.plugin
         log.warning(
-            "an effect failed", plugin=plugin, event=culprit.id, attempt=self.failures, error=self.last_error
+            "an effect failed",
+            plugin=plugin,
+            event_id=culprit.id,
+            attempt=self.failures,
+            error=self.last_error,
         )
         failure = Failure(
             event_id=culprit.id,

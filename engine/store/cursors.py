@@ -97,7 +97,9 @@ class Cursors:
         """
         rows = await self.database.fetch(_SQL["failures"], {"plugin": plugin, "limit": limit})
         return [
-            Failure(event_id=row[0], event_type=row[1], attempt=row[2], error=row[3], traceback=row[4], at=row[5])
+            Failure(
+                event_id=row[0], event_type=row[1], attempt=row[2], error=row[3], traceback=row[4], at=row[5]
+            )
             for row in rows
         ]
 

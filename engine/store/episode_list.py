@@ -94,7 +94,9 @@ class EpisodeList:
         than: LiteralString = "<" if query.descending else ">"
         page_where = where
         if query.after is not None:
-            page_where = f"{where} and ({sort.expression}, id) {than} (%(key)s::{sort.cast}, %(after_id)s::uuid)"
+            page_where = (
+                f"{where} and ({sort.expression}, id) {than} (%(key)s::{sort.cast}, %(after_id)s::uuid)"
+            )
             params["key"], params["after_id"] = query.after
         statement = (
             f"select {COLUMNS} from episodes where {page_where} "

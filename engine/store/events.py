@@ -144,5 +144,3 @@ def _event(row: Row) -> Event:
         request=Request(**request),
         at=at,
     )
-
-

@@ -16,4 +16,6 @@ def queries(file: str) -> Mapping[str, LiteralString]:
     """
     parts = _NAME.split((Path(__file__).parent / f"{file}.sql").read_text("utf-8"))
     # Files of the package are as trustworthy as its code, which is what LiteralString says.
-    return {name: cast(LiteralString, text.strip()) for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+    return {
+        name: cast(LiteralString, text.strip()) for name, text in zip(parts[1::2], parts[2::2], strict=True)
+    }

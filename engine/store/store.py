@@ -1,6 +1,7 @@
 """The store as a whole: every part of it, on two pools, so that slow effects never take a request's connection."""
 
 import attrs
+from psycopg.types.json import JsonbDumper
 
 from engine.domain.event import Epoch
 from engine.store.bell import Bell
@@ -13,6 +14,7 @@ from engine.store.pool import Pool
 from engine.store.postgres import Database
 from engine.store.presence import PresenceRows
 from engine.store.records import Records
+from engine.store.trio_psycopg import TrioConnection
 
 # Seconds for a statement that nobody waits for at a screen.
 BACKGROUND_DEADLINE = 10.0
@@ -46,7 +48,7 @@ class Store:
         Raises StoreUnavailableError.
         """
         requests = Pool(conninfo, size=pool_size)
-        background = Pool(conninfo, size=background_size)
+        background = Pool(conninfo, size=background_size, configure=_let_dicts_be_jsonb)
         urgent = Database(pool=requests, deadline=deadline)
         patient = Database(pool=background, deadline=BACKGROUND_DEADLINE)
         log = EventLog(database=urgent)
@@ -71,3 +73,8 @@ class Store:
         """
         await self.requests.aclose()
         await self.background.aclose()
+
+
+async def _let_dicts_be_jsonb(connection: TrioConnection) -> None:
+    # Plugins know no psycopg, and so none of its wrappers.
+    connection.adapters.register_dumper(dict, JsonbDumper)

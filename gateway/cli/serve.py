@@ -1,0 +1,144 @@
+"""`greenroom serve`: from settings to a running node, and back down in good order."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import attrs
+import click
+import structlog
+import trio
+
+from conf.settings import Settings
+from engine.errors import StartupError, StoreUnavailableError
+from engine.node import Node
+from engine.plugin_host import PluginHost
+from engine.store.data_dir import DataDir
+from engine.store.embedded import EmbeddedPostgres
+from engine.store.migrate import migrate
+from gateway import log as logging
+from gateway.app import Application
+from gateway.auth import Authenticator
+from gateway.cli.options import config_option, data_dir_option, load_settings, overrides_of
+from gateway.gateway import Gateway, tls_context
+from gateway.server import listen
+
+log = structlog.get_logger()
+
+# Allows SIGUSR2 to crash the episode actors, for tests of recovery.
+TEST_HOOKS = "GREENROOM_TEST_HOOKS"
+
+
+@click.command()
+@config_option
+@click.option("--host", metavar="H", help="Address to listen on; only this machine by default.")
+@click.option("--port", metavar="P", type=int, help="Port to listen on; 0 takes any free one.")
+@data_dir_option
+def serve(config: Path | None, host: str | None, port: int | None, data_dir: Path | None) -> None:
+    """
+    Run a node until SIGINT or SIGTERM.
+
+    With nothing configured it listens on 127.0.0.1:8000 and starts a PostgreSQL of its own under the data
+    directory. Exits with 0 after a drain, with 2 when it cannot start, with 1 when it fails.
+    """
+    settings = load_settings(
+        config, overrides_of({"server.host": host, "server.port": port, "node.data_dir": data_dir})
+    )
+    logging.configure(settings.log)
+    with ExitStack() as stack:
+        running = prepare(settings, stack)
+        trio.run(running.run, strict_exception_groups=True)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Running:
+    """
+    Own everything that was prepared before the event loop starts.
+    """
+
+    settings: Settings
+    conninfo: str
+    plugins: PluginHost
+    authenticator: Authenticator
+    embedded: EmbeddedPostgres | None
+    sockets: list[socket.socket]
+
+    async def run(self) -> None:
+        """
+        Run the node until a signal.
+        """
+        try:
+            node = await Node.open(self.settings, self.conninfo, self.plugins, self.embedded)
+        except StoreUnavailableError as error:
+            raise StartupError(str(error)) from error
+        gateway = Gateway(
+            application=Application.build(node, self.authenticator),
+            sockets=self.sockets,
+            settings=self.settings,
+        )
+        async with trio.open_nursery() as nursery:
+            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGUSR2) as signals:
+                await nursery.start(lambda task_status: node.run(gateway.run, task_status=task_status))
+                click.echo(self._ready_line())
+                async for number in signals:
+                    if number != signal.SIGUSR2:
+                        break
+                    if os.environ.get(TEST_HOOKS) == "1":
+                        node.crash_episodes()
+            log.info("draining", grace=self.settings.node.shutdown_grace)
+            await node.stop()
+
+    def _ready_line(self) -> str:
+        server = self.settings.server
+        port = self.sockets[0].getsockname()[1]
+        host = f"[{server.host}]" if ":" in server.host else server.host
+        scheme = "https" if server.tls_certificate else "http"
+        database = "embedded PostgreSQL" if self.embedded else "PostgreSQL"
+        where = self.settings.node.resolved_data_dir
+        return f"greenroom ready on {scheme}://{host}:{port} ({database}, data in {where}, pid {os.getpid()})"
+
+
+def prepare(settings: Settings, stack: ExitStack) -> Running:
+    """
+    Everything that must be there before the event loop: port, data directory, database, schema, plugins.
+
+    Raises StartupError or PluginError; whatever was begun is undone by the stack.
+    """
+    plugins = PluginHost(decision_budget=settings.plugins.decision_budget)
+    plugins.load(settings.plugins.enabled, discover=settings.plugins.discover)
+    tls_context(settings)
+    sockets = listen(settings.server.host, settings.server.port, settings.server.backlog)
+    for sock in sockets:
+        stack.callback(sock.close)
+    data_dir = DataDir.open(settings.node.resolved_data_dir)
+    stack.callback(data_dir.close)
+    secret = settings.auth.secret.encode() or data_dir.secret()
+    authenticator = Authenticator.from_settings(settings.auth, secret)
+    embedded = None
+    conninfo = settings.database.url
+    if not conninfo:
+        embedded = stack.enter_context(_embedded(settings, data_dir))
+        conninfo = embedded.conninfo
+    for name in migrate(conninfo):
+        log.info("migrated", migration=name)
+    return Running(
+        settings=settings,
+        conninfo=conninfo,
+        plugins=plugins,
+        authenticator=authenticator,
+        embedded=embedded,
+        sockets=sockets,
+    )
+
+
+@contextmanager
+def _embedded(settings: Settings, data_dir: DataDir) -> Iterator[EmbeddedPostgres]:
+    postgres = EmbeddedPostgres(data_dir.path, run_as=settings.database.embedded_run_as)
+    postgres.start()
+    try:
+        yield postgres
+    finally:
+        postgres.stop()

@@ -1,0 +1,42 @@
+"""WebSocket frames as a server sends them (RFC 6455, section 5). Knows no sockets."""
+
+import struct
+
+# RFC 6455, section 5.5: a control frame's payload has 125 bytes, two of which are the close code.
+MAX_REASON = 123
+
+_TEXT, _BINARY, _CLOSE = 0x81, 0x82, 0x88  # with the FIN bit: no message of ours is fragmented
+
+
+def text_frame(payload: bytes) -> bytes:
+    """
+    Frame UTF-8 text. A server's frames are not masked, so the same bytes serve every client.
+    """
+    return _frame(_TEXT, payload)
+
+
+def binary_frame(payload: bytes) -> bytes:
+    return _frame(_BINARY, payload)
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    """
+    Frame a close; a reason longer than the protocol allows is cut at a character.
+    """
+    text = reason.encode()
+    if len(text) > MAX_REASON:
+        text = text[:MAX_REASON].decode(errors="ignore").encode()
+    return _frame(_CLOSE, struct.pack("!H", code) + text)
+
+
+def is_close(frame: bytes) -> bool:
+    return bool(frame) and frame[0] == _CLOSE
+
+
+def _frame(first: int, payload: bytes) -> bytes:
+    size = len(payload)
+    if size < 126:
+        return struct.pack("!BB", first, size) + payload
+    if size < 65536:
+        return struct.pack("!BBH", first, 126, size) + payload
+    return struct.pack("!BBQ", first, 127, size) + payload

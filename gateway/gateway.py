@@ -1,0 +1,85 @@
+"""The gateway as a child of the node: serves the application, and drains it when the node stops."""
+
+import ssl
+from collections.abc import Sequence
+from socket import socket
+from typing import cast
+
+import attrs
+import trio
+from hypercorn.typing import ASGIFramework
+
+from conf.settings import Settings
+from engine.errors import StartupError
+from gateway.app import Application
+from gateway.server import ServerLimits, serve
+
+
+@attrs.define(eq=False, kw_only=True)
+class Gateway:
+    """
+    Own the listening sockets and everything that came in through them.
+    """
+
+    application: Application
+    sockets: Sequence[socket]
+    settings: Settings
+
+    async def run(self, task_status: trio.TaskStatus[None]) -> None:
+        """
+        Serve until cancelled; then let clients go in good order, within the node's grace.
+        """
+        shutdown = trio.Event()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._serve, shutdown)
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self.application.real_time.drain()
+                shutdown.set()
+
+    async def _serve(self, shutdown: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+        # Its end is graceful and bounded, and asked for by the event: cancellation would cut it off.
+        with trio.CancelScope(shield=True):
+            await serve(
+                cast(ASGIFramework, self.application),
+                self.sockets,
+                server_limits(self.settings),
+                shutdown=shutdown,
+                tls=tls_context(self.settings),
+                task_status=task_status,
+            )
+
+
+def server_limits(settings: Settings) -> ServerLimits:
+    """
+    The server's limits, from the settings.
+    """
+    return ServerLimits(
+        header_timeout=settings.server.header_timeout,
+        keep_alive=settings.server.keep_alive,
+        write_timeout=settings.server.write_timeout,
+        shutdown_grace=settings.node.shutdown_grace,
+        max_header=settings.server.max_header,
+        max_message=settings.limits.max_message,
+        backlog=settings.server.backlog,
+        outlet_backlog=settings.realtime.outlet_backlog,
+        outlet_deadline=settings.realtime.outlet_deadline,
+    )
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """
+    TLS with the configured certificate; None without one. Raises StartupError.
+    """
+    certificate, key = settings.server.tls_certificate, settings.server.tls_key
+    if not certificate:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    try:
+        context.load_cert_chain(certificate, key)
+    except OSError as error:
+        raise StartupError(f"server.tls_certificate {certificate} and tls_key {key}: {error}") from error
+    return context

@@ -1,0 +1,40 @@
+"""Logging: structlog for everybody, one line for each thing that happened; JSON, or made for people."""
+
+import logging
+import sys
+
+import structlog
+
+from conf.settings import Log
+
+
+def configure(settings: Log) -> None:
+    """
+    Send all logging to stderr in the wanted form; `auto` is for people on a terminal and JSON elsewhere.
+    """
+    for_people = settings.format == "people" or (settings.format == "auto" and sys.stderr.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    # Tracebacks are text, without the frames' variables: those may hold secrets.
+    renderer: list[structlog.typing.Processor] = [
+        structlog.processors.format_exc_info,
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if for_people
+        else structlog.processors.JSONRenderer(),
+    ]
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    structlog.configure(
+        processors=[*shared, *renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)

@@ -1,0 +1,210 @@
+"""How bytes get to one client: in order, never blocking the sender. Knows no episodes and no HTTP."""
+
+import socket
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice
+from typing import NamedTuple
+
+import attrs
+import trio
+
+from gateway.frames import close_frame
+
+TOO_SLOW = 4413
+_TOO_SLOW_FRAME = close_frame(TOO_SLOW, "too slow: reconnect and recover")
+
+# Buffers handed to the kernel at once; IOV_MAX is 1024, the kernel rarely takes more than a few.
+_GATHER = 64
+
+
+def _ignore() -> None:
+    pass
+
+
+class _Chunk(NamedTuple):
+    data: memoryview
+    since: float
+    # A `write` does not count against the limit: whoever waits for it sends nothing more meanwhile.
+    counts: bool
+
+
+@attrs.define(eq=False, kw_only=True)
+class Outlet:
+    """
+    The only writer of one client connection.
+
+    Owns the backlog: what the client's socket has not taken yet, bounded by `limit` in bytes and by
+    `deadline` in seconds. A client that exceeds either is too slow: what has not been started is dropped,
+    close code 4413 follows what has, and it has `grace` seconds to take that. A crash loses the backlog; the
+    client reconnects and recovers from its position.
+    """
+
+    # The standard library's socket, non-blocking: Trio's own has no send without a checkpoint.
+    _socket: socket.socket = attrs.field(alias="socket")
+    _nursery: trio.Nursery = attrs.field(alias="nursery")
+    limit: int
+    deadline: float
+    grace: float = 1.0
+    # Told once when the client proves too slow.
+    on_slow: Callable[[], None] | None = None
+    # Told once when nothing more will be sent after a kill or a 4413.
+    _on_end: Callable[[], None] = attrs.field(default=_ignore, alias="on_end")
+    # Whether `push` is welcome: from the 101 until the first close frame, whoever sends it.
+    is_open: bool = False
+    # None while nothing waits: an idle client pays for no deque, and no task.
+    _backlog: deque[_Chunk] | None = attrs.field(default=None, init=False)
+    # Bytes in the backlog, and how many of them count against the limit.
+    pending: int = attrs.field(default=0, init=False)
+    _pushed: int = attrs.field(default=0, init=False)
+    # The head of the backlog has partly been sent: it must be completed before anything else.
+    _begun: bool = attrs.field(default=False, init=False)
+    _slow: bool = attrs.field(default=False, init=False)
+    _dead: bool = attrs.field(default=False, init=False)
+    _patience: trio.CancelScope | None = attrs.field(default=None, init=False)
+    # Bytes that the kernel ever took from the backlog, and who waits for how many.
+    _taken: int = attrs.field(default=0, init=False)
+    _writers: list[tuple[int, trio.Event]] = attrs.field(factory=list, init=False)
+
+    def push(self, data: bytes) -> bool:
+        """
+        Send framed bytes now or as soon as the client takes them; False when this client is gone.
+        """
+        if not self.is_open:
+            return False
+        sent = self._send(data)
+        if sent == len(data):
+            return not self._dead
+        self._enqueue(data, sent, counts=True)
+        if self._pushed > self.limit:
+            self._give_up()
+            return False
+        return True
+
+    async def write(self, data: bytes) -> None:
+        """
+        Send framed bytes after all that was pushed before, and wait until the kernel has them.
+
+        Raises:
+            trio.BrokenResourceError: the client is gone, or was too slow.
+        """
+        if not self._dead and not self._slow:
+            sent = self._send(data)
+            if sent < len(data):
+                self._enqueue(data, sent, counts=False)
+                done = trio.Event()
+                self._writers.append((self._taken + self.pending, done))
+                await done.wait()
+            else:
+                await trio.lowlevel.checkpoint()
+        else:
+            # A loop that writes to a dead client must still let the others run.
+            await trio.lowlevel.checkpoint()
+        if self._dead or self._slow:
+            raise trio.BrokenResourceError("the client is gone or was too slow")
+
+    def kill(self) -> None:
+        """
+        Abort now. The connection's reader sees the end of the stream and cleans up.
+        """
+        if not self._dead:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+            self._end()
+
+    def _send(self, data: bytes) -> int:
+        if self._backlog is not None:
+            return 0  # who came first is sent first
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self.kill()
+            return len(data)  # nothing of it is to be queued
+
+    def _enqueue(self, data: bytes, sent: int, *, counts: bool) -> None:
+        if self._backlog is None:
+            self._backlog = deque()
+            self._pushed = 0
+            self._begun = sent > 0
+            self._nursery.start_soon(self._drain)
+        rest = memoryview(data)[sent:]
+        self._backlog.append(_Chunk(rest, trio.current_time(), counts))
+        self.pending += len(rest)
+        self._pushed += len(rest) if counts else 0
+
+    async def _drain(self) -> None:
+        try:
+            while self._backlog:
+                until = self._backlog[0].since + (self.grace if self._slow else self.deadline)
+                with trio.CancelScope(deadline=until) as self._patience:
+                    await trio.lowlevel.wait_writable(self._socket)
+                if self._dead:
+                    return
+                if not self._patience.cancelled_caught:
+                    self._flush()
+                elif self._slow:
+                    self.kill()
+                else:
+                    self._give_up()
+            self._backlog = None
+            if self._slow:
+                self._end()
+        finally:
+            if self._backlog is not None:
+                self.kill()  # cancelled amid a frame
+
+    def _flush(self) -> None:
+        assert self._backlog is not None
+        try:
+            sent = self._socket.sendmsg([chunk.data for chunk in islice(self._backlog, _GATHER)])
+        except BlockingIOError:
+            return
+        except OSError:
+            self.kill()
+            return
+        self._taken += sent
+        while self._backlog:
+            data, since, counts = self._backlog.popleft()
+            taken = min(sent, len(data))
+            sent -= taken
+            self.pending -= taken
+            self._pushed -= taken if counts else 0
+            if taken < len(data):
+                self._backlog.appendleft(_Chunk(data[taken:], since, counts))
+                self._begun = self._begun or taken > 0
+                break
+            self._begun = False
+        while self._writers and self._writers[0][0] <= self._taken:
+            self._writers.pop(0)[1].set()
+
+    def _give_up(self) -> None:
+        assert self._backlog is not None
+        self._slow = True
+        self.is_open = False
+        now = trio.current_time()
+        begun = [self._backlog[0].data] if self._begun else []
+        self._backlog = deque(_Chunk(data, now, False) for data in [*begun, memoryview(_TOO_SLOW_FRAME)])
+        self.pending = sum(len(chunk.data) for chunk in self._backlog)
+        self._release_writers()
+        if self._patience is not None:
+            self._patience.deadline = now + self.grace
+        if self.on_slow is not None:
+            self.on_slow()
+
+    def _end(self) -> None:
+        if self._dead:
+            return
+        self._dead = True
+        self.is_open = False
+        self._backlog = None
+        self.pending = 0
+        self._release_writers()
+        self._on_end()
+
+    def _release_writers(self) -> None:
+        for _, done in self._writers:
+            done.set()
+        self._writers.clear()

@@ -1,0 +1,172 @@
+"""An episode's compositions over REST."""
+
+import uuid
+from typing import Any
+
+from quart import Blueprint, Response
+from quart_schema import document_request, document_response, tag
+
+from engine.domain import composition as decide
+from engine.domain.access import Action, Identity
+from engine.domain.composition import Composition, CompositionId
+from engine.domain.episode import Episode
+from engine.domain.event import EpisodeId, utc_now
+from engine.domain.fields import Invalid
+from engine.hookspecs import Resource
+from gateway.rest import edge, schemas
+from gateway.rest.edge import Edge, answer
+from gateway.rest.problems import Problem
+
+ATTEMPTS = 20
+MAX_COMPOSITIONS = 1000
+
+
+def blueprint(at: Edge) -> Blueprint:
+    """
+    The routes under /api/v1/episodes/{id}/compositions.
+    """
+    routes = Blueprint("compositions", __name__, url_prefix="/api/v1/episodes/<episode_id>/compositions")
+    store, node = at.node.store, at.node
+
+    @routes.get("")
+    @tag(["compositions"])
+    @document_response(schemas.CompositionList, 200)
+    async def list_compositions(episode_id: str) -> Response:
+        """
+        List an episode's compositions, oldest first.
+        """
+        episode, _ = await _enter(Action.READ, episode_id)
+        found = await store.compositions.list(episode.id, MAX_COMPOSITIONS)
+        return answer({"data": [composition.to_json() for composition in found], "total": len(found)})
+
+    @routes.post("")
+    @tag(["compositions"])
+    @document_request(schemas.CompositionFields)
+    @document_response(schemas.Composition, 201)
+    async def create_composition(episode_id: str) -> Response:
+        """
+        Create a composition of an episode.
+        """
+        episode, identity = await _enter(Action.CREATE, episode_id)
+        fields = _checked(decide.parse_new(await edge.body()))
+        key = CompositionId(str(uuid.uuid4()))
+        change = decide.create(key, episode, fields, user=identity.user, now=utc_now())
+        event = await store.compositions.create(change, edge.author(identity))
+        if event is None:
+            raise _no_episode(episode.id)
+        node.feed.committed(event)
+        location = f"/api/v1/episodes/{episode.id}/compositions/{key}"
+        return _shown(change.composition, 201, {"Location": location})
+
+    @routes.get("/<id>")
+    @tag(["compositions"])
+    @document_response(schemas.Composition, 200)
+    async def read_composition(episode_id: str, id: str) -> Response:
+        """
+        Read a composition; its ETag is its version.
+        """
+        episode, _ = await _enter(Action.READ, episode_id, id)
+        composition = await _existing(episode.id, id)
+        if edge.has_version(composition.version):
+            return Response(status=304, headers={"ETag": edge.etag(composition.version)})
+        return _shown(composition)
+
+    @routes.put("/<id>")
+    @tag(["compositions"])
+    @document_request(schemas.CompositionFields)
+    @document_response(schemas.Composition, 200)
+    async def replace_composition(episode_id: str, id: str) -> Response:
+        """
+        Replace a composition's fields; what is left out takes its default.
+        """
+        return await _change(episode_id, id, full=True)
+
+    @routes.patch("/<id>")
+    @tag(["compositions"])
+    @document_request(schemas.CompositionPatch)
+    @document_response(schemas.Composition, 200)
+    async def change_composition(episode_id: str, id: str) -> Response:
+        """
+        Change some of a composition's fields.
+        """
+        return await _change(episode_id, id, full=False)
+
+    @routes.delete("/<id>")
+    @tag(["compositions"])
+    async def delete_composition(episode_id: str, id: str) -> Response:
+        """
+        Delete a composition.
+        """
+        episode, identity = await _enter(Action.DELETE, episode_id, id)
+        for _ in range(ATTEMPTS):
+            current = await _existing(episode.id, id)
+            _expect(current)
+            draft = decide.delete(current, episode)
+            event = await store.compositions.delete(current, draft, edge.author(identity))
+            if event is not None:
+                node.feed.committed(event)
+                return Response(status=204)
+        raise _busy(id)
+
+    async def _change(episode_id: str, id: str, *, full: bool) -> Response:
+        episode, identity = await _enter(Action.UPDATE, episode_id, id)
+        given = await edge.body()
+        fields = _checked(decide.parse_new(given) if full else decide.parse_patch(given))
+        if full:
+            fields = decide.replacement(fields)
+        for _ in range(ATTEMPTS):
+            current = await _existing(episode.id, id)
+            _expect(current)
+            change = decide.update(current, episode, fields, now=utc_now())
+            if change is None:
+                return _shown(current)
+            event = await store.compositions.update(change, edge.author(identity))
+            if event is not None:
+                node.feed.committed(event)
+                return _shown(change.composition)
+        raise _busy(id)
+
+    async def _enter(action: Action, episode_id: str, id: str | None = None) -> tuple[Episode, Identity]:
+        key = EpisodeId(edge.path_id(episode_id, "episode"))
+        composition = None if id is None else edge.path_id(id, "composition")
+        identity = await at.enter(action, Resource(type="composition", id=composition, episode_id=key))
+        episode = await store.episodes.get(key)
+        if episode is None:
+            raise _no_episode(key)
+        return episode, identity
+
+    async def _existing(episode: EpisodeId, id: str) -> Composition:
+        key = CompositionId(edge.path_id(id, "composition"))
+        composition = await store.compositions.get(episode, key)
+        if composition is None:
+            raise Problem(404, f"episode {episode} has no composition {key}")
+        return composition
+
+    def _expect(current: Composition) -> None:
+        expected = edge.expected_versions(required=node.settings.server.require_if_match)
+        if expected is not None and current.version not in expected:
+            raise Problem(
+                412,
+                f"the composition is at version {current.version}, which If-Match does not name",
+                headers={"ETag": edge.etag(current.version)},
+            )
+
+    return routes
+
+
+def _checked(fields: dict[str, Any] | Invalid) -> dict[str, Any]:
+    if isinstance(fields, Invalid):
+        raise Problem.invalid(fields)
+    return fields
+
+
+def _shown(composition: Composition, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return answer(composition.to_json(), status, {"ETag": edge.etag(composition.version), **(headers or {})})
+
+
+def _no_episode(key: EpisodeId) -> Problem:
+    return Problem(404, f"there is no episode {key}")
+
+
+def _busy(id: str) -> Problem:
+    return Problem(409, f"composition {id} is changed by too many at once; try again")

@@ -1,0 +1,223 @@
+"""The node's port: listening, accepting, containing each connection, stopping in time. Knows no episodes."""
+
+import errno
+import logging
+import os
+import socket
+import ssl
+import traceback
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import cast
+
+import structlog
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.lifespan import Lifespan
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, LifespanState
+from hypercorn.utils import LifespanFailureError, LifespanTimeoutError, parse_socket_addr
+
+from engine.errors import StartupError
+from gateway.connection import Connection, ServerLimits
+
+__all__ = ["ServerLimits", "listen", "serve"]
+
+log = structlog.get_logger()
+
+# Between two tries to accept while the process has no file descriptor left.
+ACCEPT_PAUSE = 0.1
+# Of the shutdown's grace, what connections may use; the rest is for the application's own shutdown.
+CONNECTIONS_SHARE = 0.9
+
+
+def listen(host: str, port: int, backlog: int) -> list[socket.socket]:
+    """
+    Open a listening socket on every address of `host`; port 0 means any free one, the same on all.
+
+    Raises:
+        StartupError: no such host, or none of its addresses can be had.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise StartupError(f"no such host: {host!r} ({error.strerror}); try 127.0.0.1 or ::") from None
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    with ExitStack() as opened:
+        for family, kind, proto, _, address in found:
+            chosen = sockets[0].getsockname()[1] if sockets else port
+            try:
+                sock = opened.enter_context(socket.socket(family, kind, proto))
+                sock.setblocking(False)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    # Else :: would take 0.0.0.0's port too, and the second bind would fail.
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind((address[0], chosen, *address[2:]))
+                sock.listen(backlog)
+            except OSError as error:
+                # localhost is ::1 too, also on a machine without IPv6.
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise _cannot_listen(host, chosen, error) from error
+                missing = error
+            else:
+                sockets.append(sock)
+        if not sockets:
+            assert missing is not None
+            raise _cannot_listen(host, port, missing) from missing
+        opened.pop_all()
+    return sockets
+
+
+async def serve(
+    app: ASGIFramework,
+    sockets: Sequence[socket.socket],
+    limits: ServerLimits,
+    *,
+    shutdown: trio.Event,
+    tls: ssl.SSLContext | None = None,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """
+    Serve an ASGI 3 application on listening sockets, and close them, until `shutdown` is set.
+
+    Then requests in flight may finish and WebSockets may be closed by the application; what is left after
+    the grace is closed forcefully.
+
+    Raises:
+        StartupError: the application refused to start.
+    """
+    wrapped = ASGIWrapper(app)
+    config = _config(limits)
+    state: LifespanState = {}
+    lifespan = Lifespan(wrapped, config, state)
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(lifespan.handle_lifespan)
+            await lifespan.wait_for_startup()
+            ends = await _serve_connections(
+                wrapped, config, sockets, limits, ConnectionState(state), shutdown, tls, task_status
+            )
+            with trio.move_on_at(ends):
+                await lifespan.wait_for_shutdown()
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        refused, other = group.split((LifespanFailureError, LifespanTimeoutError))
+        if refused is None or other is not None:
+            raise
+        if not shutdown.is_set():
+            raise StartupError(f"the application did not start: {_leaf(refused)}") from group
+        log.error("the application did not stop cleanly", error=str(_leaf(refused)))
+    finally:
+        _close(sockets)
+
+
+async def _serve_connections(
+    app: AppWrapper,
+    config: Config,
+    sockets: Sequence[socket.socket],
+    limits: ServerLimits,
+    state: ConnectionState,
+    shutdown: trio.Event,
+    tls: ssl.SSLContext | None,
+    task_status: trio.TaskStatus[None],
+) -> float:
+    context = WorkerContext(None)
+    connections: set[Connection] = set()
+
+    async def serve_one(sock: socket.socket, address: tuple[str, int]) -> None:
+        connection = Connection(
+            app=app,
+            config=config,
+            context=context,
+            limits=limits,
+            state=state,
+            sock=sock,
+            tls=tls,
+            client=parse_socket_addr(sock.family, address),
+        )
+        connections.add(connection)
+        try:
+            await connection.run()
+        except* Exception as group:
+            _log_failure(connection, group)
+        finally:
+            connections.discard(connection)
+
+    async def accept(listener: socket.socket) -> None:
+        exhausted = False
+        while True:
+            await trio.lowlevel.wait_readable(listener)
+            try:
+                sock, address = listener.accept()
+            except (BlockingIOError, ConnectionError):
+                continue  # the client left the queue
+            except OSError as error:
+                if not exhausted:
+                    log.warning("cannot accept connections", error=str(error))
+                exhausted = True
+                await trio.sleep(ACCEPT_PAUSE)
+            else:
+                exhausted = False
+                serving.start_soon(serve_one, sock, address)
+
+    async with trio.open_nursery() as serving:
+        async with trio.open_nursery() as accepting:
+            for listener in sockets:
+                accepting.start_soon(accept, listener)
+            task_status.started()
+            await shutdown.wait()
+            accepting.cancel_scope.cancel()
+        _close(sockets)
+        now = trio.current_time()
+        serving.cancel_scope.deadline = now + CONNECTIONS_SHARE * limits.shutdown_grace
+        await context.terminated.set()
+        for connection in connections:
+            if connection.is_idle:
+                connection.abort()
+    return now + limits.shutdown_grace
+
+
+def _config(limits: ServerLimits) -> Config:
+    config = Config()
+    # A logger of ours: for a name, Hypercorn would put its own handler on it.
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.include_server_header = False
+    config.h11_max_incomplete_size = limits.max_header
+    config.h2_max_header_list_size = limits.max_header
+    config.websocket_max_message_size = limits.max_message
+    config.startup_timeout = config.shutdown_timeout = limits.shutdown_grace
+    return config
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> StartupError:
+    where = f"port {port} on {host}"
+    if error.errno == errno.EADDRINUSE:
+        return StartupError(f"{where} is in use: stop who uses it, or choose another port")
+    if error.errno == errno.EACCES:
+        return StartupError(f"cannot bind {where}: not permitted; ports below 1024 are the administrator's")
+    return StartupError(f"cannot bind {where}: {os.strerror(error.errno or 0)}")
+
+
+def _close(sockets: Iterable[socket.socket]) -> None:
+    for sock in sockets:
+        if sock.fileno() != -1:
+            trio.lowlevel.notify_closing(sock)
+            sock.close()
+
+
+def _log_failure(connection: Connection, group: BaseExceptionGroup[Exception]) -> None:
+    # One line: whoever can bring this about must not be able to fill the disk with tracebacks.
+    error = _leaf(group)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    at = f"{Path(frame.filename).name}:{frame.lineno}"
+    log.warning("connection failed", client=connection.client, error=repr(error), at=at)
+
+
+def _leaf(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = cast(BaseException, group.exceptions[0])
+    return group
