@@ -76,7 +76,7 @@ class Context(Protocol):
 @attrs.frozen(kw_only=True)
 class Resource:
     """
-    What somebody wants to act on; `id` is None for a collection, `episode_id` names the episode it belongs to.
+    What somebody wants to act on; `id` is None for a collection, `episode_id` the episode it belongs to.
     """
 
     type: str

@@ -19,9 +19,9 @@ from engine.actors.presence import PresenceWriter
 from engine.domain.event import EpisodeId, LogPlace
 from engine.plugin_host import Effect, PluginHost
 from engine.runtime.backoff import Backoff
+from engine.runtime.child import ChildInfo, ChildSpec, Restart, RestartPolicy
 from engine.runtime.mailbox import Mailbox, ask
 from engine.runtime.registry import Registry
-from engine.runtime.child import ChildInfo, ChildSpec, Restart, RestartPolicy
 from engine.runtime.supervisor import Strategy, Supervisor
 from engine.store.embedded import EmbeddedPostgres
 from engine.store.store import Store
@@ -50,7 +50,7 @@ class Node:
     """
     Own every part of one running engine.
 
-    `open` builds it, `run` lives it. A crash of a part is its supervisor's; a crash that escalates ends `run`.
+    `open` builds it, `run` lives it. A part that crashes is restarted; a crash that escalates ends `run`.
     """
 
     settings: Settings
@@ -162,7 +162,7 @@ class Node:
         """
         Let every running episode actor fail, for tests of recovery; nothing on the network calls this.
         """
-        for key in self.episodes.keys():
+        for key in self.episodes.keys():  # noqa: SIM118 -- a registry is no mapping
             self.episodes.tell_running_nowait(key, Crash())
 
     def tree(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Finds plugins, holds them to the contract, and asks their decision hooks. Effects are run by actors/effects."""
+"""Finds plugins, holds them to the contract, asks their decision hooks; actors/effects runs their effects."""
 
 import importlib
 import inspect

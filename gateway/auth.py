@@ -1,4 +1,4 @@
-"""Tokens: who somebody is, proved by a JWT. Verifying costs; what was verified is remembered until it expires."""
+"""Tokens: who somebody is, proved by a JWT. Verifying costs, so what was verified is remembered."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""The outlet of connections that cannot be written to directly (TLS, HTTP/2): a bounded queue and its writer."""
+"""The outlet of connections that cannot be written to directly (TLS, HTTP/2): a bounded queue."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence

@@ -18,7 +18,7 @@ from engine.errors import ActorStoppedError, EngineError
 from engine.hookspecs import Resource
 from engine.node import Node
 from engine.runtime.hub import Format, Outlet
-from engine.runtime.mailbox import ask
+from engine.runtime.mailbox import Reply, ask
 
 log = structlog.get_logger()
 
@@ -172,29 +172,29 @@ class Session:
         return Refusal("try_later", f"the topic's actor did not answer within {PATIENCE:g} s")
 
     async def _join_catalog(self, *, announced: bool) -> None:
-        await ask(
-            self.node.catalog.mailbox,
-            lambda reply: SubscribeCatalog(
+        def wish(reply: Reply[None]) -> SubscribeCatalog:
+            return SubscribeCatalog(
                 session=self.id,
                 outlet=self.outlet,
                 format=self.format,
                 announced=announced,
                 reply=reply,
-            ),
-        )
+            )
+
+        await ask(self.node.catalog.mailbox, wish)
 
     async def _join_episode(self, episode: EpisodeId, since: Position | None, snapshot: bool) -> None:
-        await self.node.episodes.ask(
-            episode,
-            lambda reply: Subscribe(
+        def wish(reply: Reply[None]) -> Subscribe:
+            return Subscribe(
                 session=self.id,
                 outlet=self.outlet,
                 format=self.format,
                 since=since,
                 wants_snapshot=snapshot,
                 reply=reply,
-            ),
-        )
+            )
+
+        await self.node.episodes.ask(episode, wish)
 
     async def _join_viewers(self, episode: EpisodeId, state: str, name: str | None) -> None:
         now = utc_now()

@@ -189,11 +189,7 @@ class Connection:
 
     async def _converse(self, session: Session) -> None:
         while True:
-            until = self._expiry(session.identity)
-            with trio.move_on_at(until) as waiting:
-                message = await self._next()
-            if waiting.cancelled_caught:
-                raise Closing(protocol.TOKEN_EXPIRED, "the token has expired; get a new one and reconnect")
+            message = await self._next_before(self._expiry(session.identity))
             if self._bucket.take() > 0:
                 raise Closing(protocol.TOO_MANY, "too many messages; slow down")
             try:
@@ -206,6 +202,11 @@ class Connection:
                 self._reply(protocol.ok(message.ref))
             else:
                 self._reply(protocol.error(message.ref, refusal.code, refusal.message))
+
+    async def _next_before(self, expiry: float) -> protocol.ClientMessage:
+        with trio.move_on_at(expiry):
+            return await self._next()
+        raise Closing(protocol.TOKEN_EXPIRED, "the token has expired; get a new one and reconnect")
 
     def _expiry(self, identity: Identity) -> float:
         if identity.expires_at is None:

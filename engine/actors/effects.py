@@ -1,4 +1,4 @@
-"""The actor of one plugin's effects: its cursor, its retries, its quarantine. The plugin's code is called here."""
+"""The actor of one plugin's effects: cursor, retries, quarantine. The plugin's code is called here."""
 
 import random
 import traceback
@@ -73,14 +73,14 @@ class EffectContext:
 
     plugin: str
     attempt: int
-    _transaction: EffectTransaction
+    writes: EffectTransaction
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """
         The one transaction of these events; it commits when the hook has returned.
         """
-        yield self._transaction
+        yield self.writes
 
 
 class OverBudgetError(EngineError):
@@ -186,7 +186,7 @@ class EffectActor:
 
     async def _hand_over(self, events: list[Event]) -> None:
         transaction = self.cursors.begin(self.cursor)
-        context = EffectContext(plugin=self.effect.plugin, attempt=self.failures + 1, transaction=transaction)
+        context = EffectContext(plugin=self.effect.plugin, attempt=self.failures + 1, writes=transaction)
         done = 0
         try:
             try:

@@ -1,4 +1,4 @@
-"""The actor of one watched episode: offset order, gap filling, subscriptions, presence. Decisions are domain's."""
+"""The actor of one watched episode: offset order, gap filling, subscriptions, presence."""
 
 from collections import deque
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What topics tell their subscribers: the messages that the hub carries besides events. Formats encode them."""
+"""What topics tell their subscribers: the messages that the hub carries besides events."""
 
 from typing import Any
 

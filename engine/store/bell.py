@@ -1,4 +1,4 @@
-"""LISTEN and NOTIFY: nodes that share a database wake each other's feed. Only a hint; the log is the truth."""
+"""LISTEN and NOTIFY: nodes on one database wake each other's feed. Only a hint; the log is the truth."""
 
 from collections.abc import Callable
 from contextlib import aclosing

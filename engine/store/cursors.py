@@ -144,7 +144,7 @@ class EffectTransaction:
         Run one statement; answers the number of rows that it touched.
         """
         connection = await self._open()
-        return (await connection.execute(query, params)).rowcount
+        return (await connection.execute(query.encode(), params)).rowcount
 
     async def execute_many(self, query: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> None:
         """
@@ -152,7 +152,7 @@ class EffectTransaction:
         """
         connection = await self._open()
         async with connection.cursor() as cursor:
-            await cursor.executemany(query, rows)
+            await cursor.executemany(query.encode(), rows)
 
     async def fetch(
         self, query: str, params: Sequence[Any] | Mapping[str, Any] = ()
@@ -162,7 +162,7 @@ class EffectTransaction:
         """
         connection = await self._open()
         async with connection.cursor(row_factory=dict_row) as cursor:
-            await cursor.execute(query, params)
+            await cursor.execute(query.encode(), params)
             return list(await cursor.fetchall())
 
     async def commit(self, last: Event) -> Cursor:

@@ -1,4 +1,4 @@
-"""Episodes as they are stored: each change is one statement that writes the row and its event, both or neither."""
+"""Episodes as they are stored: each change is one statement, the row and its event, both or neither."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The event log as it is stored: reading it by topic and in commit order, and what a committed event looks like."""
+"""The event log as it is stored: read by topic or in commit order, written with the row it is about."""
 
 import uuid
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Bring a database's schema up to date, before the event loop starts. Safe to run twice, and at once by two nodes."""
+"""Bring a database's schema up to date, before the event loop starts. Safe twice, and by two at once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -79,7 +80,7 @@ class Cluster:
         # Only a complete cluster ever gets its name; what a killed initdb left is thrown away.
         prefix = f"{self.directory.name}.new-"
         for half_made in self.data_dir.glob(f"{prefix}*"):
-            shutil.rmtree(half_made, ignore_errors=True)
+            _remove(half_made)
         making = Path(tempfile.mkdtemp(prefix=prefix, dir=self.data_dir))
         self.account.own(making)
         with opened(making) as home:
@@ -228,6 +229,16 @@ def opened(directory: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _remove(half_made: Path) -> None:
+    """
+    Remove the directory of an initdb that was killed with its node, and may take a moment to notice.
+    """
+    deadline = time.monotonic() + _INITDB_SECONDS
+    while half_made.exists() and time.monotonic() < deadline:
+        shutil.rmtree(half_made, ignore_errors=True)  # fails as long as somebody writes there
+        time.sleep(0.02)
 
 
 def by_descriptor(descriptor: int) -> str:

@@ -38,7 +38,10 @@ class PresenceRows:
                 gone.append(key)
             else:
                 present.append({**attrs.asdict(viewer), **key, "is_active": viewer.state != "idle"})
-        async with self.database.connection() as connection, connection.transaction():
-            async with connection.cursor() as cursor:
-                await cursor.executemany(_SQL["put"], present)
-                await cursor.executemany(_SQL["drop"], gone)
+        async with (
+            self.database.connection() as connection,
+            connection.transaction(),
+            connection.cursor() as cursor,
+        ):
+            await cursor.executemany(_SQL["put"], present)
+            await cursor.executemany(_SQL["drop"], gone)

@@ -1,4 +1,4 @@
-"""The store as a whole: every part of it, on two pools, so that slow effects never take a request's connection."""
+"""The store as a whole, on two pools: slow effects never take a request's connection."""
 
 import attrs
 from psycopg.types.json import JsonbDumper

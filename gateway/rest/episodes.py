@@ -9,13 +9,13 @@ import msgspec
 from quart import Blueprint, Response, request
 from quart_schema import document_request, document_response, tag
 
+from engine.actors.episode import presence_topic
 from engine.domain import episode as decide
 from engine.domain.access import Action, Identity
 from engine.domain.episode import Episode, EpisodeChange
 from engine.domain.event import EpisodeId, Event, Offset, episode_topic, utc_now
 from engine.domain.fields import Invalid
 from engine.domain.presence import viewers_of
-from engine.actors.episode import presence_topic
 from engine.hookspecs import Resource
 from engine.store.episode_list import SORTS, ListQuery, parse_key
 from engine.store.episodes import Idempotency, Replay

@@ -1,11 +1,14 @@
-"""The pages that people read: where to begin, and the REST interface's documentation. Nothing from other hosts."""
+"""The pages that people read: where to begin, and the REST interface. Nothing comes from other hosts."""
 
 from importlib.resources import files
 
 from quart import Blueprint, Response
 from quart_schema import hide
 
-POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
 TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 
 
