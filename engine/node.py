@@ -20,6 +20,7 @@ from engine.domain.event import EpisodeId, LogPlace
 from engine.plugin_host import Effect, PluginHost
 from engine.runtime.backoff import Backoff
 from engine.runtime.child import ChildInfo, ChildSpec, Restart, RestartPolicy
+from engine.runtime.loop_guard import LoopGuard
 from engine.runtime.mailbox import Mailbox, ask
 from engine.runtime.registry import Registry
 from engine.runtime.supervisor import Strategy, Supervisor
@@ -66,6 +67,7 @@ class Node:
     effects: Mapping[str, EffectActor]
     presence: PresenceWriter
     feed: Feed
+    guard: LoopGuard
 
     @classmethod
     async def open(
@@ -88,6 +90,7 @@ class Node:
         end = await store.log.end()
         hub = Channels()
         kinds = settings.supervision
+        guard = LoopGuard(settings.plugins.block_limit)
         episode_supervisor = Supervisor("episodes", strategy=Strategy.ONE_FOR_ONE)
         presence = PresenceWriter(rows=store.presence, interval=settings.presence.write_behind)
         episodes: Registry[EpisodeId, EpisodeMessage] = Registry(
@@ -99,7 +102,9 @@ class Node:
             start=partial(_episode_actor, settings, store, hub, presence),
         )
         catalog = CatalogActor(mailbox=Mailbox(kinds.catalog.mailbox, name="catalog"), hub=hub)
-        effects = {effect.plugin: _effect_actor(settings, store, end, effect) for effect in plugins.effects()}
+        effects = {
+            effect.plugin: _effect_actor(settings, store, guard, end, effect) for effect in plugins.effects()
+        }
         feed = Feed(
             log=store.log,
             bell=store.bell,
@@ -124,6 +129,7 @@ class Node:
             effects=effects,
             presence=presence,
             feed=feed,
+            guard=guard,
         )
 
     async def run(self, gateway: Run, *, task_status: trio.TaskStatus[None]) -> None:
@@ -133,10 +139,11 @@ class Node:
         What is started first is stopped last. Raises EscalationError.
         """
         try:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(self.root.run)
-                await self._start(gateway)
-                task_status.started()
+            with self.guard.installed():
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(self.root.run)
+                    await self._start(gateway)
+                    task_status.started()
         finally:
             with trio.move_on_after(self.settings.node.shutdown_grace, shield=True):
                 await self.store.aclose()
@@ -245,7 +252,9 @@ def _episode_actor(
     )
 
 
-def _effect_actor(settings: Settings, store: Store, end: LogPlace, effect: Effect) -> EffectActor:
+def _effect_actor(
+    settings: Settings, store: Store, guard: LoopGuard, end: LogPlace, effect: Effect
+) -> EffectActor:
     kind = settings.supervision.plugin
     return EffectActor(
         effect=effect,
@@ -260,5 +269,6 @@ def _effect_actor(settings: Settings, store: Store, end: LogPlace, effect: Effec
             backoff=Backoff(first=kind.backoff_first, cap=kind.backoff_cap, jitter=kind.backoff_jitter),
         ),
         beginning=end,
+        guard=guard,
         chance=random.Random(),  # noqa: S311 -- jitter needs no secrecy
     )

@@ -16,6 +16,7 @@ from engine.errors import EngineError, StoreUnavailableError
 from engine.hookspecs import Transaction
 from engine.plugin_host import Effect
 from engine.runtime.backoff import Backoff
+from engine.runtime.loop_guard import LoopGuard
 from engine.runtime.mailbox import Mailbox, Reply
 from engine.store.cursors import Cursor, CursorMovedError, Cursors, EffectTransaction, Failure
 from engine.store.events import EventLog
@@ -105,6 +106,8 @@ class EffectActor:
     # Where a plugin begins that this database has never seen.
     beginning: LogPlace
     chance: random.Random
+    # Interrupts a hook that blocks the event loop.
+    guard: LoopGuard
     cursor: Cursor = attrs.field(init=False)
     # Failures in a row; of one event, because a batch that fails is taken apart.
     failures: int = attrs.field(default=0, init=False)
@@ -219,7 +222,7 @@ class EffectActor:
             if self.effect.is_async:
                 awaitable = self.effect.call(context, given)
                 assert awaitable is not None
-                await awaitable
+                await self.guard.watch(awaitable)
             else:
                 await trio.to_thread.run_sync(
                     self.effect.call, context, given, abandon_on_cancel=True, limiter=self._limiter

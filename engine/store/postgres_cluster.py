@@ -20,6 +20,7 @@ from engine.store.postgres_binaries import ENVIRONMENT, MAJOR, Account, account,
 ROLE = "greenroom"
 
 _INITDB_SECONDS = 60.0
+_REMOVE_SECONDS = 10.0
 _LOG_BYTES = 10_000_000
 _LOG_LINES = 12  # as many as say why it would not start
 _PR_SET_PDEATHSIG = 1
@@ -235,7 +236,7 @@ def _remove(half_made: Path) -> None:
     """
     Remove the directory of an initdb that was killed with its node, and may take a moment to notice.
     """
-    deadline = time.monotonic() + _INITDB_SECONDS
+    deadline = time.monotonic() + _REMOVE_SECONDS
     while half_made.exists() and time.monotonic() < deadline:
         shutil.rmtree(half_made, ignore_errors=True)  # fails as long as somebody writes there
         time.sleep(0.02)
