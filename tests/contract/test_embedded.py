@@ -299,7 +299,7 @@ def test_binaries_behind_closed_doors_are_copied_once(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    A virtual environment in /root serves: what PostgreSQL's user cannot reach is copied to where it can.
+    A virtual environment in root's home serves: what PostgreSQL's user cannot reach is copied once.
     """
     installed = postgres_binaries.wheel_directory()
     wheel = tmp_path / installed.parent.name / installed.name
