@@ -68,7 +68,7 @@ def blueprint(at: Edge) -> Blueprint:
         episode, _ = await _enter(Action.READ, episode_id, id)
         composition = await _existing(episode.id, id)
         if edge.has_version(composition.version):
-            return Response(status=304, headers={"ETag": edge.etag(composition.version)})
+            return edge.no_content(304, {"ETag": edge.etag(composition.version)})
         return _shown(composition)
 
     @routes.put("/<id>")
@@ -105,7 +105,7 @@ def blueprint(at: Edge) -> Blueprint:
             event = await store.compositions.delete(current, draft, edge.author(identity))
             if event is not None:
                 node.feed.committed(event)
-                return Response(status=204)
+                return edge.no_content()
         raise _busy(id)
 
     async def _change(episode_id: str, id: str, *, full: bool) -> Response:

@@ -105,6 +105,15 @@ def answer(value: object, status: int = 200, headers: Mapping[str, str] | None =
     return Response(msgspec.json.encode(value), status=status, headers=dict(headers or {}), content_type=JSON)
 
 
+def no_content(status: int = 204, headers: Mapping[str, str] | None = None) -> Response:
+    """
+    An answer without a body. Quart's own for "nothing" runs only on asyncio.
+    """
+    response = Response(b"", status=status, headers=dict(headers or {}))
+    del response.headers["Content-Type"], response.headers["Content-Length"]
+    return response
+
+
 def etag(version: int) -> str:
     """
     A version as an entity tag.

@@ -83,7 +83,7 @@ def blueprint(at: Edge) -> Blueprint:
         await at.enter(Action.READ, _resource(key))
         episode = await _existing(key)
         if edge.has_version(episode.version):
-            return Response(status=304, headers={"ETag": edge.etag(episode.version)})
+            return edge.no_content(304, {"ETag": edge.etag(episode.version)})
         return _shown(episode)
 
     @routes.put("/<id>")
@@ -121,7 +121,7 @@ def blueprint(at: Edge) -> Blueprint:
             event = await store.episodes.delete(current, decide.delete(current), author)
             if event is not None:
                 node.feed.committed(event)
-                return Response(status=204)
+                return edge.no_content()
         raise _busy(key)
 
     @routes.get("/<id>/presence")
