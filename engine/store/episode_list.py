@@ -1,7 +1,7 @@
 """The list of episodes: filter, sort and page by keyset, so that a page is right however much has changed."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
 
 import attrs
@@ -33,9 +33,9 @@ class Sort:
         """
         match self.expression:
             case "created_at":
-                return episode.created_at.isoformat()
+                return episode.created_at.astimezone(UTC).isoformat()
             case "updated_at":
-                return episode.updated_at.isoformat()
+                return episode.updated_at.astimezone(UTC).isoformat()
             case "title":
                 return episode.title
             case _:
@@ -133,14 +133,17 @@ def _where(query: ListQuery) -> tuple[LiteralString, dict[str, Any]]:
 
 def parse_key(sort: str, key: str) -> bool:
     """
-    Whether a cursor's key is one that this sort can have written.
+    Whether a cursor's key is one that this sort can have written: no other may reach the database.
     """
     try:
         match SORTS[sort].cast:
             case "timestamptz":
-                datetime.fromisoformat(key)
+                at = datetime.fromisoformat(key)
+                return at.utcoffset() == timedelta(0) and at.isoformat() == key
             case "int":
-                int(key)
+                number = int(key)
+                return 0 <= number <= NO_NUMBER and str(number) == key
+            case _:
+                return "\x00" not in key
     except ValueError:
         return False
-    return True
