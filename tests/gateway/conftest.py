@@ -3,7 +3,7 @@
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -13,6 +13,7 @@ import trio.testing
 from structlog.testing import capture_logs
 
 from gateway.server import ServerLimits, listen, serve
+from tests.gateway.node_fixture import RunningNode, start_node
 
 HANDSHAKE = (
     "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -188,6 +189,39 @@ class Logs:
 def logs(caplog: pytest.LogCaptureFixture) -> Iterator[Logs]:
     with capture_logs() as entries:
         yield Logs(entries, caplog)
+
+
+@pytest.fixture
+async def start_greenroom(
+    nursery: trio.Nursery, empty_database: str, logs: Logs
+) -> AsyncIterator[Callable[..., Awaitable[RunningNode]]]:
+    """
+    Start a whole node: `await start_greenroom({"limits.message_burst": 2}, plugins={"name": plugin})`.
+
+    Whatever its clients do to it, it must end in good order and log no traceback.
+    """
+    started: list[RunningNode] = []
+
+    async def start(
+        options: Mapping[str, object] | None = None, *, plugins: Mapping[str, object] | None = None
+    ) -> RunningNode:
+        started.append(await start_node(empty_database, nursery, plugins or {}, options or {}))
+        return started[-1]
+
+    yield start
+    for running in started:
+        if not running.ended.is_set():
+            await running.stop()
+    if not any(running.may_log_tracebacks for running in started):
+        assert logs.tracebacks() == []
+
+
+@pytest.fixture
+async def greenroom(start_greenroom: Callable[..., Awaitable[RunningNode]]) -> RunningNode:
+    """
+    A whole node with ordinary settings.
+    """
+    return await start_greenroom()
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
