@@ -215,7 +215,9 @@ class Node:
             )
             await self.plugin_supervisor.start_child(spec)
         await self._child("feed", "feed", kinds.feed, self.feed.run)
-        await self._child("gateway", "gateway", kinds.gateway, gateway)
+        # The gateway's drain is what the node's grace is for; a second more, and it is cut off.
+        grace = max(kinds.gateway.grace, self.settings.node.shutdown_grace + 1)
+        await self._child("gateway", "gateway", attrs.evolve(kinds.gateway, grace=grace), gateway)
 
     async def _child(self, name: str, kind: str, settings: Child, run: Run) -> None:
         spec = ChildSpec(name=name, kind=kind, run=run, policy=policy_of(settings), park=False)

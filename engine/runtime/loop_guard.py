@@ -5,7 +5,7 @@ import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from types import FrameType, coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import attrs
 
@@ -72,13 +72,13 @@ class LoopGuard:
             try:
                 trap = resume(given)
             except StopIteration as end:
-                return end.value
+                return cast(T, end.value)
             finally:
                 self._end()
             try:
                 given = yield trap
                 resume = steps.send
-            except BaseException as error:  # handed on, as `await` does
+            except BaseException as error:  # noqa: ASYNC103 -- handed on, as `await` does
                 given = error
                 resume = steps.throw
 
