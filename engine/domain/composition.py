@@ -6,7 +6,7 @@ from typing import Any, NewType
 
 import attrs
 
-from engine.domain.episode import Episode
+from engine.domain.episode import COUNTED, Episode
 from engine.domain.event import EpisodeId, EventDraft, UserId, iso
 from engine.domain.fields import Check, Invalid, check_fields, list_of, one_of, text
 
@@ -19,7 +19,8 @@ MAX_NUMBER = 100_000
 
 
 def _number(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > MAX_NUMBER:
+    # NaN is not larger than anything, and no JSON either.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_NUMBER:
         raise ValueError(f"must be a number from -{MAX_NUMBER} to {MAX_NUMBER}")
     return value
 
@@ -147,7 +148,7 @@ def update(
     if not changed:
         return None
     composition = attrs.evolve(wanted, version=current.version + 1, updated_at=now)
-    more = {"changedFields": changed, "before": {name: before[name] for name in changed}}
+    more = {"changedFields": changed, "before": {name: before[name] for name in (*changed, *COUNTED)}}
     return CompositionChange(
         composition=composition, event=_event("composition_updated", composition, episode.title, more)
     )

@@ -11,6 +11,9 @@ from engine.domain.fields import Check, Invalid, check_fields, list_of, one_of, 
 
 STATUSES = ("draft", "in_review", "approved", "published", "archived")
 
+# What every change changes besides; `before` has it too, so that it is the whole difference.
+COUNTED = ("version", "updated_at")
+
 FIRST_OFFSET = Offset(1)
 
 FIELDS: Mapping[str, Check] = {
@@ -119,7 +122,7 @@ def update(current: Episode, fields: Mapping[str, Any], *, now: datetime) -> Epi
     data = {
         "episode": episode.to_json(),
         "changedFields": changed,
-        "before": {name: before[name] for name in changed},
+        "before": {name: before[name] for name in (*changed, *COUNTED)},
     }
     return EpisodeChange(episode=episode, event=EventDraft(type="episode_updated", data=data))
 
