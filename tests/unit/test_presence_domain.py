@@ -1,0 +1,208 @@
+"""Presence: several sessions of one person are one viewer, and diffs alone keep a client's copy right."""
+
+from datetime import UTC, datetime, timedelta
+
+import attrs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.domain.event import UserId
+from engine.domain.presence import STATES, Diff, Meta, Presence, SessionId, viewers_of
+
+ALICE, BOB = UserId("alice@example.com"), UserId("bob@example.com")
+A1, A2, B1 = SessionId("a1"), SessionId("a2"), SessionId("b1")
+NOON = datetime(2026, 1, 7, 12, tzinfo=UTC)
+
+
+def meta(user=ALICE, name="Alice", state="viewing", *, joined=0, active=0):
+    return Meta(
+        user=user,
+        name=name,
+        state=state,
+        joined_at=NOON + timedelta(seconds=joined),
+        active_at=NOON + timedelta(seconds=active),
+    )
+
+
+def told(diff):
+    assert diff is not None
+    return [viewer.user for viewer in diff.joined], [viewer.user for viewer in diff.left], diff.total
+
+
+def test_a_second_session_of_a_viewer_is_nobody_new():
+    """
+    Nobody is told that Alice opened another tab, or closed one of two.
+    """
+    presence = Presence()
+    presence.put(A1, meta())
+    assert told(presence.diff()) == ([ALICE], [], 1)
+    presence.put(A2, meta(joined=1))
+    assert presence.diff() is None
+    presence.drop(A1, ALICE)
+    assert presence.diff() is None
+    presence.drop(A2, ALICE)
+    assert told(presence.diff()) == ([], [ALICE], 0)
+
+
+def test_a_viewer_shows_the_strongest_state_and_the_newest_name_of_its_sessions():
+    """
+    Present since the first session came, active as lately as any.
+    """
+    first = meta(state="idle", joined=0, active=9)
+    second = meta(name="Alice S.", state="editing", joined=5, active=6)
+    third = meta(name="Al", state="viewing", joined=2, active=7)
+    (viewer,) = viewers_of([first, second, third])
+    assert (viewer.name, viewer.state) == ("Alice S.", "editing")
+    assert (viewer.viewed_at, viewer.active_at) == (first.joined_at, first.active_at)
+
+
+def test_whoever_comes_and_goes_between_two_diffs_is_not_told():
+    """
+    Diffs are coalesced: a reload of the page is silence.
+    """
+    presence = Presence()
+    presence.put(A1, meta())
+    presence.drop(A1, ALICE)
+    assert presence.diff() is None
+    presence.put(A1, meta())
+    presence.diff()
+    presence.drop(A1, ALICE)
+    presence.put(A2, meta(joined=1))
+    assert presence.diff() is None
+
+
+def test_a_changed_state_is_told_as_joined_and_a_heartbeat_is_not():
+    """
+    What shows is told; being active a little later does not show.
+    """
+    presence = Presence()
+    presence.put(A1, meta())
+    presence.diff()
+    presence.put(A1, meta(active=30))
+    assert presence.diff() is None
+    presence.put(A1, meta(state="editing", active=31))
+    diff = presence.diff()
+    assert told(diff) == ([ALICE], [], 1)
+    assert [viewer.state for viewer in diff.joined] == ["editing"]
+
+
+def test_dropping_what_is_not_there_changes_nothing():
+    """
+    A connection may end twice.
+    """
+    presence = Presence()
+    presence.drop(A1, ALICE)
+    presence.put(A1, meta())
+    presence.diff()
+    presence.drop(A2, ALICE)
+    presence.drop(B1, BOB)
+    assert presence.diff() is None
+    assert presence.total == 1
+
+
+def test_what_was_rebuilt_counts_as_told():
+    """
+    After a crash only what is new is a diff.
+    """
+    presence = Presence.rebuilt({A1: meta(), B1: meta(BOB, "Bob", joined=1)})
+    assert presence.diff() is None
+    assert [viewer.user for viewer in presence.viewers()] == [ALICE, BOB]
+    presence.drop(A1, ALICE)
+    assert told(presence.diff()) == ([], [ALICE], 1)
+
+
+def test_a_viewer_looks_as_frontends_expect():
+    """
+    The presence record, with the state added.
+    """
+    (viewer,) = viewers_of([meta(active=2)])
+    assert viewer.to_json("e1") == {
+        "id": f"e1:{ALICE}",
+        "userId": ALICE,
+        "userName": "Alice",
+        "resourceType": "episode",
+        "resourceId": "e1",
+        "viewedAt": "2026-01-07T12:00:00.000Z",
+        "lastActive": "2026-01-07T12:00:02.000Z",
+        "isActive": True,
+        "state": "viewing",
+    }
+    assert not attrs.evolve(viewer, state="idle").to_json("e1")["isActive"]
+
+
+@attrs.define
+class Oracle:
+    """
+    Presence the slow way: all sessions in one list, everything computed anew.
+    """
+
+    sessions: dict = attrs.field(factory=dict)
+
+    def shown(self):
+        users = {one.user for one in self.sessions.values()}
+        return {user: self._shown(user) for user in users}
+
+    def _shown(self, user):
+        metas = [one for one in self.sessions.values() if one.user == user]
+        newest = max(one.joined_at for one in metas)
+        names = [one.name for one in metas if one.joined_at == newest]
+        return names[0], STATES[max(STATES.index(one.state) for one in metas)]
+
+
+@attrs.define
+class Copy:
+    """
+    What a client knows that was told everyone once, and diffs since.
+    """
+
+    viewers: dict = attrs.field(factory=dict)
+
+    def apply(self, diff: Diff | None):
+        if diff is None:
+            return
+        assert diff.joined or diff.left
+        for viewer in diff.left:
+            del self.viewers[viewer.user]
+        for viewer in diff.joined:
+            self.viewers[viewer.user] = (viewer.name, viewer.state)
+        assert diff.total == len(self.viewers)
+
+
+USERS = [UserId(name) for name in "abc"]
+# Three sessions each; a session belongs to one user for ever.
+SESSIONS = [(SessionId(f"{user}{number}"), user) for user in USERS for number in range(3)]
+puts = st.tuples(
+    st.just("put"), st.sampled_from(SESSIONS), st.sampled_from(STATES), st.sampled_from(["x", "y"])
+)
+drops = st.tuples(st.just("drop"), st.sampled_from(SESSIONS))
+diffs = st.tuples(st.just("diff"))
+
+
+@given(st.lists(puts | drops | diffs, max_size=60))
+def test_a_client_that_applies_the_diffs_knows_who_is_there(steps):
+    """
+    Whatever happens between two diffs: after each the client's copy is what the sessions make.
+    """
+    presence, oracle, client = Presence(), Oracle(), Copy()
+    for number, step in enumerate([*steps, ("diff",)]):
+        match step:
+            case "put", (session, user), state, name:
+                before = oracle.sessions.get(session)
+                # As sessions do: the time of coming stays when the state changes.
+                joined = number if before is None else (before.joined_at - NOON).seconds
+                put = meta(user, name, state, joined=joined, active=number)
+                oracle.sessions[session] = put
+                presence.put(session, put)
+            case "drop", (session, user):
+                oracle.sessions.pop(session, None)
+                presence.drop(session, user)
+            case ("diff",):
+                client.apply(presence.diff())
+                assert client.viewers == oracle.shown()
+                assert presence.diff() is None
+        shown = {viewer.user: (viewer.name, viewer.state) for viewer in presence.viewers()}
+        assert shown == oracle.shown()
+        assert presence.total == len(shown)
+        came = [viewer.viewed_at for viewer in presence.viewers()]
+        assert came == sorted(came)
+    assert Presence.rebuilt(oracle.sessions).viewers() == presence.viewers()
