@@ -12,6 +12,8 @@ from conf.options import OPTIONS, SECTIONS, did_you_mean
 
 PREFIX = "GREENROOM_"
 CONFIG_VARIABLE = "GREENROOM_CONFIG"
+# Lets SIGUSR2 crash the episode actors, for tests of recovery; no option, so that no file can set it.
+TEST_HOOKS_VARIABLE = "GREENROOM_TEST_HOOKS"
 COMMAND_LINE = "command line"
 
 # Kubernetes tells every pod of a Service named greenroom, or greenroom-anything, in such variables.
@@ -86,7 +88,9 @@ def from_environment(environ: Mapping[str, str]) -> Iterator[Given | Mistake]:
     options = {variable(option): option for option in OPTIONS}
     options["DATABASE_URL"] = "database.url"
     for name, text in sorted(environ.items()):
-        if name == CONFIG_VARIABLE or (name == "DATABASE_URL" and variable("database.url") in environ):
+        if name in (CONFIG_VARIABLE, TEST_HOOKS_VARIABLE):
+            continue
+        if name == "DATABASE_URL" and variable("database.url") in environ:
             continue
         source = f"environment {name}"
         if name in options:

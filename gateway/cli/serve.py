@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from conf.settings import Settings
+from conf.sources import TEST_HOOKS_VARIABLE
 from engine.errors import StartupError, StoreUnavailableError
 from engine.node import Node
 from engine.plugin_host import PluginHost
@@ -27,9 +28,6 @@ from gateway.gateway import Gateway, tls_context
 from gateway.server import listen
 
 log = structlog.get_logger()
-
-# Allows SIGUSR2 to crash the episode actors, for tests of recovery.
-TEST_HOOKS = "GREENROOM_TEST_HOOKS"
 
 
 @click.command()
@@ -86,7 +84,7 @@ class Running:
                 async for number in signals:
                     if number != signal.SIGUSR2:
                         break
-                    if os.environ.get(TEST_HOOKS) == "1":
+                    if os.environ.get(TEST_HOOKS_VARIABLE) == "1":
                         node.crash_episodes()
             log.info("draining", grace=self.settings.node.shutdown_grace)
             await node.stop()
