@@ -54,9 +54,6 @@ class Call:
         except* Exception as group:
             error = group.exceptions[0] if len(group.exceptions) == 1 else group
             log.error("application failed", path=self.scope["path"], exc_info=error)
-        finally:
-            # The reader may be waiting for room in the inbox: nobody will make any.
-            self.received.close()
         await self.answer(None)
 
     async def put(self, message: ASGIReceiveEvent) -> None:
@@ -69,8 +66,7 @@ class Call:
             self._disconnect = message
             self.inbox.close()
             return
-        # Broken: the application ended. Closed: it was told of the disconnect meanwhile.
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        with suppress(trio.ClosedResourceError):  # told of the disconnect meanwhile
             await self.inbox.send(message)
 
     async def receive(self) -> ASGIReceiveEvent:

@@ -174,7 +174,7 @@ class Outlet:
             self._pushed -= taken if counts else 0
             if taken < len(data):
                 self._backlog.appendleft(_Chunk(data[taken:], since, counts))
-                self._begun = self._begun or taken > 0
+                self._begun = taken > 0
                 break
             self._begun = False
         while self._writers and self._writers[0][0] <= self._taken:
@@ -188,7 +188,6 @@ class Outlet:
         begun = [self._backlog[0].data] if self._begun else []
         self._backlog = deque(_Chunk(data, now, False) for data in [*begun, memoryview(_TOO_SLOW_FRAME)])
         self.pending = sum(len(chunk.data) for chunk in self._backlog)
-        self._release_writers()
         if self._patience is not None:
             self._patience.deadline = now + self.grace
         if self.on_slow is not None:
@@ -201,10 +200,7 @@ class Outlet:
         self.is_open = False
         self._backlog = None
         self.pending = 0
-        self._release_writers()
-        self._on_end()
-
-    def _release_writers(self) -> None:
         for _, done in self._writers:
             done.set()
         self._writers.clear()
+        self._on_end()

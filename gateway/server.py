@@ -6,7 +6,7 @@ import os
 import socket
 import ssl
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
@@ -112,7 +112,8 @@ async def serve(
             raise StartupError(f"the application did not start: {_leaf(refused)}") from group
         log.error("the application did not stop cleanly", error=str(_leaf(refused)))
     finally:
-        _close(sockets)
+        for listener in sockets:
+            listener.close()
 
 
 async def _serve_connections(
@@ -171,7 +172,8 @@ async def _serve_connections(
             task_status.started()
             await shutdown.wait()
             accepting.cancel_scope.cancel()
-        _close(sockets)
+        for listener in sockets:
+            listener.close()
         now = trio.current_time()
         serving.cancel_scope.deadline = now + CONNECTIONS_SHARE * limits.shutdown_grace
         await context.terminated.set()
@@ -200,13 +202,6 @@ def _cannot_listen(host: str, port: int, error: OSError) -> StartupError:
     if error.errno == errno.EACCES:
         return StartupError(f"cannot bind {where}: not permitted; ports below 1024 are the administrator's")
     return StartupError(f"cannot bind {where}: {os.strerror(error.errno or 0)}")
-
-
-def _close(sockets: Iterable[socket.socket]) -> None:
-    for sock in sockets:
-        if sock.fileno() != -1:
-            trio.lowlevel.notify_closing(sock)
-            sock.close()
 
 
 def _log_failure(connection: Connection, group: BaseExceptionGroup[Exception]) -> None:

@@ -170,6 +170,56 @@ async def test_the_application_chooses_its_close_code(start):
     await served.wait_all_ended()
 
 
+async def test_after_its_close_frame_the_application_hears_of_the_disconnect_only(start):
+    """
+    What the client sent before it saw the close is dropped, not queued for nobody.
+    """
+    received = []
+
+    async def expel(scope, receive, send):
+        await accept(receive, send)
+        await send({"type": "websocket.close", "code": 4409})
+        received.append(await receive())
+
+    served = await start({"/expel": expel})
+    client = await served.connect()
+    await client.upgrade("/expel")
+    assert await client.receive_frame() == (8, (4409).to_bytes(2, "big"))
+    await client.send(client.frame(b"late"))
+    await trio.testing.wait_all_tasks_blocked()
+    assert received == []
+    await client.stream.aclose()
+    await served.wait_all_ended()
+    assert received == [{"type": "websocket.disconnect", "code": 1000}]
+
+
+async def test_nothing_is_pushed_behind_a_close_frame_that_waits_its_turn(start):
+    """
+    A close frame queued behind a backlog is the last frame all the same.
+    """
+    outlets, leave = [], trio.Event()
+
+    async def watch(scope, receive, send):
+        await accept(receive, send)
+        outlets.append(scope["extensions"]["greenroom.outlet"])
+        await leave.wait()
+        await send({"type": "websocket.close", "code": 1001})
+
+    served = await start({"/watch": watch})
+    client = await served.connect(receive_buffer=4096)
+    await client.upgrade("/watch")
+    await trio.testing.wait_all_tasks_blocked()
+    while not outlets[0].pending:
+        assert outlets[0].push(b"\x82\x7e\x03\xe8" + bytes(1000))
+    leave.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert not outlets[0].push(b"\x81\x04late")
+    assert outlets[0].pending > 0
+    assert await client.receive_close() == 1001
+    await client.stream.aclose()
+    await served.wait_all_ended()
+
+
 async def test_the_close_frame_arrives_though_the_client_is_still_sending(start, logs):
     """
     Bytes that nobody will read must not turn the close into a reset that overtakes its frame.
