@@ -1,0 +1,204 @@
+"""The plugin host: what is found, what is refused at the start, and how plugins are asked."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.domain.access import Action, Identity, Role
+from engine.domain.event import UserId
+from engine.domain.fields import FieldError
+from engine.errors import PluginError
+from engine.hookspecs import Resource, hookimpl
+from engine.plugin_host import DecisionError, PluginHost
+
+ALICE = Identity(user=UserId("alice@example.com"), name="Alice", role=Role.EDITOR)
+EPISODE = Resource(type="episode", id="1")
+
+
+@pytest.fixture
+def host():
+    return PluginHost(decision_budget=0.2)
+
+
+def test_built_in_plugins_are_loaded_by_name_like_any_other(host):
+    """
+    activity, notifications and audit are ordinary plugins with one effect each.
+    """
+    host.load(["activity", "notifications", "audit"], discover=False)
+    assert host.names() == ["activity", "notifications", "audit"]
+    assert {effect.plugin for effect in host.effects()} == {"activity", "notifications", "audit"}
+
+
+def test_an_installed_package_is_found_by_its_entry_point(host, tmp_path: Path, monkeypatch):
+    """
+    Who installs a plugin need not name it anywhere; built-in ones that are not named stay out.
+    """
+    (tmp_path / "shouting.py").write_text(
+        "from engine.hookspecs import hookimpl\n@hookimpl\nasync def on_event(event): ...\n"
+    )
+    info = tmp_path / "shouting-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shouting\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[greenroom.plugins]\nshouting = shouting\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    host.load([], discover=True)
+    assert host.names() == ["shouting"]
+    assert not host.effects()[0].takes_many
+
+    without = PluginHost(decision_budget=0.2)
+    without.load([], discover=False)
+    assert without.names() == []
+
+
+def test_a_plugin_that_is_nowhere_is_named_with_what_there_is(host):
+    """
+    The error helps whoever misspelt a name.
+    """
+    with pytest.raises(PluginError, match=r"'actvity'.*neither an installed plugin \(activity, audit"):
+        host.load(["actvity"], discover=False)
+
+
+def test_a_plugin_that_cannot_be_imported_is_named(host, tmp_path, monkeypatch):
+    """
+    A broken module stops the start with its own error, not a traceback.
+    """
+    (tmp_path / "broken_plugin.py").write_text("import nothing_of_that_name\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(PluginError, match="nothing_of_that_name"):
+        host.load(["broken_plugin"], discover=False)
+
+
+def test_a_misspelt_hook_is_refused(host):
+    """
+    A hook that does not exist would never be called, and nobody would notice.
+    """
+
+    class Plugin:
+        @hookimpl
+        async def on_evnt(self, event): ...
+
+    with pytest.raises(PluginError, match="on_evnt"):
+        host.register(Plugin(), "misspelt")
+    assert host.names() == []
+
+
+def test_an_argument_that_the_hook_does_not_have_is_refused(host):
+    """
+    A plugin may name fewer arguments than the contract, never others.
+    """
+
+    class Plugin:
+        @hookimpl
+        async def on_event(self, evnt): ...
+
+    with pytest.raises(PluginError, match="evnt"):
+        host.register(Plugin(), "misspelt")
+
+
+def test_a_wrapper_is_refused(host):
+    """
+    Hooks stand each for itself: none runs around another plugin's.
+    """
+
+    class Plugin:
+        @hookimpl(wrapper=True)
+        def authorize(self, identity):
+            return (yield)
+
+    with pytest.raises(PluginError, match="wrapper"):
+        host.register(Plugin(), "wrapping")
+
+
+def test_both_effect_hooks_in_one_plugin_are_refused(host):
+    """
+    An event would be handed over twice, on one cursor.
+    """
+
+    class Plugin:
+        @hookimpl
+        async def on_event(self, event): ...
+
+        @hookimpl
+        async def on_events(self, events): ...
+
+    with pytest.raises(PluginError, match="not both"):
+        host.register(Plugin(), "greedy")
+
+
+def test_an_async_decision_is_refused(host):
+    """
+    A decision is made inside a request, in a thread.
+    """
+
+    class Plugin:
+        @hookimpl
+        async def authorize(self, identity): ...
+
+    with pytest.raises(PluginError, match="plain def"):
+        host.register(Plugin(), "waiting")
+
+
+async def test_the_first_refusal_is_the_answer_and_arguments_go_by_name(host):
+    """
+    Whoever refuses is believed; nobody needs to name arguments that it does not use.
+    """
+
+    class Allowing:
+        @hookimpl
+        def authorize(self):
+            return None
+
+    class Refusing:
+        @hookimpl
+        def authorize(self, resource, identity):
+            return f"not {identity.name} on {resource.type}"
+
+    host.register(Allowing(), "allowing")
+    assert await host.authorize(ALICE, Action.UPDATE, EPISODE) is None
+    host.register(Refusing(), "refusing")
+    assert await host.authorize(ALICE, Action.UPDATE, EPISODE) == "not Alice on episode"
+
+
+async def test_all_plugins_errors_are_gathered(host):
+    """
+    Whoever edits an episode learns everything that is wrong at once.
+    """
+
+    class Picky:
+        def __init__(self, field):
+            self.field = field
+
+        @hookimpl
+        def validate_episode(self, after):
+            return [FieldError(self.field, f"not {after[self.field]}")]
+
+    host.register(Picky("title"), "picky-title")
+    host.register(Picky("status"), "picky-status")
+    errors = await host.validate_episode(ALICE, None, {"title": "Pilot", "status": "draft"})
+    assert set(errors) == {FieldError("title", "not Pilot"), FieldError("status", "not draft")}
+
+
+async def test_a_decision_that_raises_or_dawdles_refuses_and_names_the_plugin(host):
+    """
+    No answer is no permission; and a request does not wait for ever.
+    """
+
+    class Raising:
+        @hookimpl
+        def authorize(self):
+            raise KeyError("oops")
+
+    class Dawdling:
+        @hookimpl
+        def validate_episode(self):
+            time.sleep(2)
+
+    host.register(Raising(), "raising")
+    with pytest.raises(DecisionError, match=r"raising could not decide.*oops"):
+        await host.authorize(ALICE, Action.READ, EPISODE)
+    host.register(Dawdling(), "dawdling")
+    began = time.monotonic()
+    with pytest.raises(DecisionError, match=r"dawdling did not decide within 0\.2 s"):
+        await host.validate_episode(ALICE, None, {})
+    assert time.monotonic() - began < 1.5
