@@ -20,7 +20,7 @@ from gateway.rest.problems import Problem
 
 JSON = "application/json"
 MAX_LIMIT = 200
-_SANE_ID = re.compile(r"[\w.:/-]{1,100}")
+_SANE_ID = re.compile(r"[\w.:/-]{1,100}", re.ASCII)
 _ETAG = re.compile(r'"(\d{1,18})"')
 
 
