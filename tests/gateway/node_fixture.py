@@ -26,6 +26,8 @@ from gateway.gateway import Gateway
 from gateway.server import listen
 
 SECRET = b"a secret of at least thirty-two bytes"
+# The id of nothing at all.
+NOBODYS = "00000000-0000-4000-8000-000000000000"
 # How long any test waits for something that should happen at once.
 SOON = 10
 # What a node does in its own time is done at once here; what depends on a clock is off, unless a test asks.
@@ -171,12 +173,12 @@ class RunningNode:
         token: str | None = None,
         user: str = "alice@example.com",
         role: str = "editor",
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | bytes] | None = None,
     ) -> Answer:
         """
         One request on a connection of its own; `given` is sent as JSON, `token=""` sends none.
         """
-        sent = {"Host": "test", "Connection": "close"}
+        sent: dict[str, str | bytes] = {"Host": "test", "Connection": "close"}
         if token is None:
             token = self.token(user, role)
         if token:

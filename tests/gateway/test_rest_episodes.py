@@ -7,6 +7,8 @@ from functools import partial
 import pytest
 import trio
 
+from tests.gateway.node_fixture import NOBODYS
+
 EPISODE = {
     "title": "Pilot",
     "episode_number": 1,
@@ -14,7 +16,6 @@ EPISODE = {
     "status": "in_review",
     "categories": ["Drama", "Crime"],
 }
-NOBODYS = "00000000-0000-4000-8000-000000000000"
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
