@@ -6,7 +6,7 @@ import attrs
 import trio
 
 from engine.actors.messages import Channels, Message, Subscribed
-from engine.domain.event import CATALOG, Event, EventId, LogPlace
+from engine.domain.event import CATALOG, Event, EventId, LogPlace, Topic
 from engine.domain.presence import SessionId
 from engine.runtime.hub import Format, Outlet
 from engine.runtime.mailbox import Mailbox, Reply
@@ -118,9 +118,18 @@ class CatalogActor:
     async def _publish(self, events: list[Event]) -> None:
         """
         Who also listens to an episode itself hears of it from the episode's actor, and not twice.
+
+        What nobody hears twice leaves as one write per subscriber, whatever episodes it is of.
         """
         start = 0
-        for end in range(1, len(events) + 1):
-            if end == len(events) or events[end].topic != events[start].topic:
-                await self.hub.publish_fairly(CATALOG, events[start:end], but_not=events[start].topic)
-                start = end
+        while start < len(events):
+            # Looked at anew each time: others may subscribe to an episode while these are served.
+            watched = self._watched(events[start])
+            end = start + 1
+            while end < len(events) and self._watched(events[end]) == watched:
+                end += 1
+            await self.hub.publish_fairly(CATALOG, events[start:end], but_not=watched)
+            start = end
+
+    def _watched(self, event: Event) -> Topic | None:
+        return event.topic if self.hub.subscribers(event.topic) else None
