@@ -94,7 +94,7 @@ async def body() -> object:
     data = cast(bytes, await request.get_data(cache=False))
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, f"the body is no JSON: {error}") from None
 
 
