@@ -187,11 +187,16 @@ class RunningNode:
             body = json.dumps(given).encode()
         if body is not None:
             sent |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
-        sent |= headers or {}
+        return await self.send(method, path, body or b"", {**sent, **(headers or {})})
+
+    async def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str | bytes]) -> Answer:
+        """
+        One request with these headers and no others.
+        """
         target = path if path.startswith("/") else f"/api/v1/{path}"
         with trio.fail_after(SOON):
             return await _request(
-                self.port, h11.Request(method=method, target=target, headers=list(sent.items())), body or b""
+                self.port, h11.Request(method=method, target=target, headers=list(headers.items())), body
             )
 
     async def create(self, title: str = "Pilot", **fields: Any) -> dict[str, Any]:
@@ -323,6 +328,7 @@ async def start_node(
 
 async def _request(port: int, request: h11.Request, body: bytes) -> Answer:
     connection = h11.Connection(h11.CLIENT)
+    chunked = any(name == b"transfer-encoding" for name, _ in request.headers)
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
         head = connection.send(request)
         assert head is not None
@@ -330,6 +336,8 @@ async def _request(port: int, request: h11.Request, body: bytes) -> Answer:
         # The server may answer and hang up before it has read a body that it does not want.
         with suppress(trio.BrokenResourceError):
             await stream.send_all((connection.send(h11.Data(body)) or b"") if body else b"")
+            if chunked:
+                await stream.send_all(connection.send(h11.EndOfMessage()) or b"")
         data, response = b"", None
         while True:
             event = connection.next_event()
