@@ -1,7 +1,7 @@
 """Bring a database's schema up to date, before the event loop starts. Safe twice, and by two at once."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.resources import as_file, files
 
 import psycopg
@@ -11,6 +11,7 @@ from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
 
 from engine.errors import StartupError
+from engine.store.pool import where_is
 
 # Any number that nobody else uses: "greenroo" in ASCII.
 ADVISORY_LOCK = 0x677265656E726F6F
@@ -23,17 +24,19 @@ def migrate(conninfo: str) -> list[str]:
 
     Raises StartupError when the database cannot be reached or refuses.
     """
+    where = where_is(conninfo)
     try:
-        with as_file(files("engine.store") / "migrations") as folder, _alone(conninfo):
-            backend = _backend(conninfo)
-            missing = backend.to_apply(read_migrations(str(folder)))
-            backend.apply_migrations(missing)
-            backend.connection.close()
+        folder = files("engine.store") / "migrations"
+        with as_file(folder) as path, _alone(conninfo), _backend(conninfo) as backend:
+            missing = backend.to_apply(read_migrations(str(path)))
+            for migration in missing:
+                with backend.transaction():
+                    backend.apply_one(migration)
             return [migration.id for migration in missing]
     except psycopg.OperationalError as error:
-        raise StartupError(f"the database cannot be reached: {_one_line(error)}") from error
+        raise StartupError(f"{where} cannot be reached: {_one_line(error)}") from error
     except psycopg.Error as error:
-        raise StartupError(f"the database could not be migrated: {_one_line(error)}") from error
+        raise StartupError(f"{where} could not be migrated: {_one_line(error)}") from error
 
 
 @contextmanager
@@ -44,13 +47,27 @@ def _alone(conninfo: str) -> Iterator[None]:
         yield
 
 
-def _backend(conninfo: str) -> PostgresqlPsycopgBackend:
+class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # it ships without types
+    """
+    yoyo on one connection: a migration and the note that it was applied are one transaction.
+
+    With a connection for each, as yoyo has it, a process killed in between leaves a database that can
+    never be migrated again.
+    """
+
+    def copy(self) -> AbstractContextManager["_Backend"]:
+        return nullcontext(self)
+
+    @contextmanager
+    def lock(self, timeout: float = 0) -> Iterator[None]:
+        yield  # `_alone` is the lock
+
+
+def _backend(conninfo: str) -> _Backend:
     parts = {name: str(value) for name, value in conninfo_to_dict(conninfo).items() if value is not None}
     database = parts.pop("dbname", None)
     uri = DatabaseURI("postgresql+psycopg", None, None, None, None, database, parts)
-    backend = PostgresqlPsycopgBackend(uri, "_yoyo_migration")
-    backend.init_database()
-    return backend
+    return _Backend(uri, "_yoyo_migration")
 
 
 def _one_line(error: psycopg.Error) -> str:

@@ -66,7 +66,7 @@ class Pool:
     _last_error: str | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._where = _where(self._conninfo)
+        self._where = where_is(self._conninfo)
         self._slots = trio.Semaphore(self._size, max_value=self._size)
         self._adapters = AdaptersMap(psycopg.adapters)
         set_json_dumps(msgspec.json.encode, self._adapters)
@@ -223,9 +223,9 @@ def _is_away(error: psycopg.Error, connection: TrioConnection) -> bool:
     )
 
 
-def _where(conninfo: str) -> str:
+def where_is(conninfo: str) -> str:
     """
-    Name the database for people, without its password.
+    Name the database for people, without its password. Raises StartupError for a malformed conninfo.
     """
     try:
         params = conninfo_to_dict(conninfo)
