@@ -129,18 +129,7 @@ async def _serve_connections(
     context = WorkerContext(None)
     connections: set[Connection] = set()
 
-    async def serve_one(sock: socket.socket, address: tuple[str, int]) -> None:
-        connection = Connection(
-            app=app,
-            config=config,
-            context=context,
-            limits=limits,
-            state=state,
-            sock=sock,
-            tls=tls,
-            client=parse_socket_addr(sock.family, address),
-        )
-        connections.add(connection)
+    async def contain(connection: Connection) -> None:
         try:
             await connection.run()
         except* Exception as group:
@@ -163,7 +152,19 @@ async def _serve_connections(
                 await trio.sleep(ACCEPT_PAUSE)
             else:
                 exhausted = False
-                serving.start_soon(serve_one, sock, address)
+                connection = Connection(
+                    app=app,
+                    config=config,
+                    context=context,
+                    limits=limits,
+                    state=state,
+                    sock=sock,
+                    tls=tls,
+                    client=parse_socket_addr(sock.family, address),
+                )
+                # Now, not in its task: a shutdown before that starts must find it.
+                connections.add(connection)
+                serving.start_soon(contain, connection)
 
     async with trio.open_nursery() as serving:
         async with trio.open_nursery() as accepting:

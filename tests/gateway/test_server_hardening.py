@@ -5,6 +5,8 @@ import socket
 import ssl
 from datetime import UTC, datetime, timedelta
 
+import h2.connection
+import h2.events
 import pytest
 import trio
 import trio.testing
@@ -866,6 +868,39 @@ def certificate(tmp_path_factory):
         )
     )
     return path
+
+
+async def test_http2_over_tls_is_served_and_contained(start, logs, certificate):
+    """
+    A request is answered; a frame that must not be ends that connection only.
+    """
+    server_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server_tls.load_cert_chain(certificate)
+    server_tls.set_alpn_protocols(["h2"])
+    served = await start(tls=server_tls)
+    client_tls = ssl.create_default_context(cafile=str(certificate))
+    client_tls.set_alpn_protocols(["h2"])
+    client = await served.connect()
+    client.stream = trio.SSLStream(
+        client.stream, client_tls, server_hostname="localhost", https_compatible=True
+    )
+    http2 = h2.connection.H2Connection()
+    http2.initiate_connection()
+    fields = {":method": "GET", ":path": "/", ":scheme": "https", ":authority": "localhost"}
+    http2.send_headers(1, list(fields.items()), end_stream=True)
+    await client.send(http2.data_to_send())
+    body = b""
+    with trio.fail_after(SOON):
+        while not body:
+            events = http2.receive_data(await client.stream.receive_some())
+            body = b"".join(event.data for event in events if isinstance(event, h2.events.DataReceived))
+    assert body == b"hello"
+    await client.send(bytes(9))  # DATA on stream 0
+    await client.receive_rest()
+    await client.stream.aclose()
+    await served.wait_all_ended()
+    assert not served.ended.is_set()
+    assert logs.tracebacks() == []
 
 
 async def test_over_tls_everything_works_except_that_there_is_no_outlet(start, logs, certificate):
