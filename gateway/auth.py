@@ -86,9 +86,9 @@ class Authenticator:
 
     def _identity(self, claims: Mapping[str, object]) -> Identity:
         user = claims["sub"]
-        if not isinstance(user, str) or not 0 < len(user) <= 200:
-            raise AuthError("the token's `sub` must name a user in 1 to 200 characters")
-        name = claims.get("name")
+        if not isinstance(user, str) or not 0 < len(user) <= 200 or not user.isprintable():
+            raise AuthError("the token's `sub` must name a user in 1 to 200 printable characters")
+        name = printable(claims.get("name"))
         role_name = claims.get(self.settings.role_claim, self.settings.default_role)
         role = Role.named(role_name) if isinstance(role_name, str) else None
         if role is None:
@@ -99,10 +99,17 @@ class Authenticator:
         expires = claims.get("exp")
         return Identity(
             user=UserId(user),
-            name=name[:200] if isinstance(name, str) and name else user,
+            name=name or user,
             role=role,
             expires_at=float(expires) if isinstance(expires, int | float) else None,
         )
+
+
+def printable(name: object) -> str:
+    """
+    A person's name as it may be shown and stored: at most 200 characters, none of them NUL or half a pair.
+    """
+    return "".join(filter(str.isprintable, name))[:200].strip() if isinstance(name, str) else ""
 
 
 def issue(secret: bytes, *, user: str, name: str, role: Role, ttl: float) -> str:
