@@ -62,7 +62,6 @@ class Compositions:
         pending = PendingEvent.of(episode_topic(composition.episode_id), draft, author, self.epoch)
         params: dict[str, Any] = {
             **pending.params(),
-            "at": composition.updated_at,
             "id": composition.id,
             "episode_id": composition.episode_id,
             "name": composition.name,
@@ -70,6 +69,8 @@ class Compositions:
             "status": composition.status,
             "version": version,
         }
+        if name != "delete":
+            params["at"] = composition.updated_at
         row = await self.database.fetch_one(_SQL[name], params)
         return None if row is None else pending.committed(row, params)
 

@@ -7,14 +7,19 @@ select id::text, episode_id::text, name, layers, status, version, created_by, cr
 from compositions where episode_id = %(episode_id)s order by created_at, id limit %(limit)s
 
 -- name: create
-with episode as (
-    update episodes set log_offset = log_offset + 1
-    where id = %(episode_id)s and deleted_at is null
-    returning log_offset
+-- As every write here: the episode's lock first, for the reason given in episodes.sql; and so that nothing
+-- is changed without an event while the episode is being deleted.
+with locked as (
+    select id from episodes where id = %(episode_id)s and deleted_at is null for no key update
 ), composition as (
     insert into compositions (id, episode_id, name, layers, status, version, created_by, created_at, updated_at)
-    select %(id)s, %(episode_id)s, %(name)s, %(layers)s, %(status)s, %(version)s, %(user)s, %(at)s, %(at)s
-    from episode
+    select %(id)s, id, %(name)s, %(layers)s, %(status)s, %(version)s, %(user)s, %(at)s, %(at)s
+    from locked
+    returning episode_id
+), episode as (
+    update episodes set log_offset = log_offset + 1
+    from composition where episodes.id = composition.episode_id
+    returning log_offset
 )
 insert into events (id, topic, topic_offset, epoch, type, data, "user", request, created_at)
 select %(event_id)s, %(topic)s, log_offset, %(epoch)s, %(type)s, %(data)s, %(user)s, %(request)s, %(at)s
@@ -22,14 +27,17 @@ from episode
 returning xid::text::bigint, seq, topic_offset
 
 -- name: update
-with composition as (
+with locked as (
+    select id from episodes where id = %(episode_id)s and deleted_at is null for no key update
+), composition as (
     update compositions
     set name = %(name)s, layers = %(layers)s, status = %(status)s, version = version + 1, updated_at = %(at)s
-    where id = %(id)s and episode_id = %(episode_id)s and version = %(version)s
-    returning id
+    from locked
+    where compositions.id = %(id)s and episode_id = locked.id and version = %(version)s
+    returning episode_id
 ), episode as (
     update episodes set log_offset = log_offset + 1
-    where id = %(episode_id)s and deleted_at is null and exists (select from composition)
+    from composition where episodes.id = composition.episode_id
     returning log_offset
 )
 insert into events (id, topic, topic_offset, epoch, type, data, "user", request, created_at)
@@ -38,13 +46,15 @@ from episode
 returning xid::text::bigint, seq, topic_offset
 
 -- name: delete
-with composition as (
-    delete from compositions
-    where id = %(id)s and episode_id = %(episode_id)s and version = %(version)s
-    returning id
+with locked as (
+    select id from episodes where id = %(episode_id)s and deleted_at is null for no key update
+), composition as (
+    delete from compositions using locked
+    where compositions.id = %(id)s and episode_id = locked.id and version = %(version)s
+    returning episode_id
 ), episode as (
     update episodes set log_offset = log_offset + 1
-    where id = %(episode_id)s and deleted_at is null and exists (select from composition)
+    from composition where episodes.id = composition.episode_id
     returning log_offset
 )
 insert into events (id, topic, topic_offset, epoch, type, data, "user", request, created_at)

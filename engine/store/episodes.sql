@@ -21,12 +21,18 @@ from episode
 returning xid::text::bigint, seq, topic_offset
 
 -- name: update
-with episode as (
+-- The lock first: waiting for it in the update, a writer would have its transaction id already, and with it
+-- a place in the log before that of the writer it waits for.
+with locked as (
+    select id from episodes
+    where id = %(id)s and version = %(version)s and deleted_at is null
+    for no key update
+), episode as (
     update episodes
     set title = %(title)s, episode_number = %(episode_number)s, description = %(description)s,
         status = %(status)s, categories = %(categories)s, version = version + 1, updated_at = %(at)s,
         log_offset = log_offset + 1
-    where id = %(id)s and version = %(version)s and deleted_at is null
+    from locked where episodes.id = locked.id
     returning log_offset
 )
 insert into events (id, topic, topic_offset, epoch, type, data, "user", request, created_at)
@@ -35,10 +41,14 @@ from episode
 returning xid::text::bigint, seq, topic_offset
 
 -- name: delete
-with episode as (
+with locked as (
+    select id from episodes
+    where id = %(id)s and version = %(version)s and deleted_at is null
+    for no key update
+), episode as (
     update episodes
     set deleted_at = %(at)s, log_offset = log_offset + 1
-    where id = %(id)s and version = %(version)s and deleted_at is null
+    from locked where episodes.id = locked.id
     returning log_offset
 )
 insert into events (id, topic, topic_offset, epoch, type, data, "user", request, created_at)
