@@ -29,6 +29,10 @@ from engine.store.trio_psycopg import TrioConnection
 # What a test may wait for, in seconds, before it is said to hang: generous, because machines are busy.
 PATIENCE = 20
 ALICE = Author(user=UserId("alice@example.com"), request=Request(mutation_id="m", ip="127.0.0.1"))
+WAITING = """
+select backend_xid::text from pg_stat_activity
+where datname = current_database() and wait_event_type = 'Lock'
+"""
 
 _numbers = itertools.count(1)
 
@@ -156,10 +160,20 @@ class Studio:
 
     async def rows(self, query: Any, *params: object) -> list[Row]:
         """
-        What is in the tables.
+        What is in the tables; or change it, past the product.
         """
         async with self.store.background.connection() as connection:
-            return await (await connection.execute(query, params)).fetchall()
+            found = await connection.execute(query, params)
+            return await found.fetchall() if found.description else []
+
+    async def wait_for_lock(self) -> Row:
+        """
+        Wait until somebody waits for somebody else's transaction; its transaction id, if it has one.
+        """
+        with trio.fail_after(PATIENCE):
+            while not (found := await self.rows(WAITING)):  # noqa: ASYNC110 -- no event tells of it
+                await trio.sleep(0.005)
+        return found[0]
 
 
 @pytest.fixture
