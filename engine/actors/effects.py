@@ -183,6 +183,8 @@ class EffectActor:
             case Resume(reply):
                 self.cursor = attrs.evolve(self.cursor, quarantined_at=None, reason=None)
                 self.failures = 0
+                # Threads that hang may never come back; a plugin that was mended must not wait for them.
+                self._limiter = trio.CapacityLimiter(THREADS)
                 reply.set(None)
             case _:
                 assert_never(message)
