@@ -202,12 +202,13 @@ class EffectActor:
                     for event in events:
                         await self._call(context, event)
                         done += 1
+                cursor = await transaction.commit(events[-1])
             except (StoreUnavailableError, CursorMovedError):
                 raise
             except Exception as error:
                 failed = error
             else:
-                self.cursor = await transaction.commit(events[-1])
+                self.cursor = cursor
                 self._passed(len(events))
                 return
             # What was done outside the database is done; keep it, if nothing inside was.
@@ -216,7 +217,9 @@ class EffectActor:
         finally:
             await transaction.rollback()
         self._forget()
-        await self._failed(events[done:] if not transaction.used else events, failed, culprit=events[done])
+        # What a plugin wrote may be refused as late as by the commit.
+        culprit = events[min(done, len(events) - 1)]
+        await self._failed(events if transaction.used else events[done:], failed, culprit=culprit)
 
     async def _call(self, context: EffectContext, given: Event | Sequence[Event]) -> None:
         budget = self.settings.budget
@@ -244,23 +247,20 @@ class EffectActor:
             # One of them is to blame: hand them over singly, and blame that one.
             self._singly = len(remaining)
             return
-        self.failures += 1
-        plugin = self.effect.plugin
+        attempt, plugin = self.failures + 1, self.effect.plugin
         log.warning(
-            "an effect failed",
-            plugin=plugin,
-            event_id=culprit.id,
-            attempt=self.failures,
-            error=self.last_error,
+            "an effect failed", plugin=plugin, event_id=culprit.id, attempt=attempt, error=self.last_error
         )
         failure = Failure(
             event_id=culprit.id,
             event_type=culprit.type,
-            attempt=self.failures,
+            attempt=attempt,
             error=self.last_error,
             traceback="".join(traceback.format_exception(error))[-8000:],
         )
+        # First write it down: while the database hangs nobody can tell whose fault it is that time runs out.
         await self.cursors.failed(plugin, failure)
+        self.failures = attempt
         if self.failures >= self.settings.failures_to_quarantine:
             reason = f"{self.last_error} (event {culprit.id}, {self.failures} attempts)"
             since = await self.cursors.quarantine(plugin, reason)

@@ -1,15 +1,19 @@
 """How far each plugin has got, why one stopped, and the transaction in which its effects move its cursor."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Any, cast
 
 import attrs
+import psycopg
+import trio
+from psycopg import pq
 from psycopg.rows import dict_row
 
 from engine.domain.event import Event, LogPlace
-from engine.store.pool import Pool
+from engine.errors import EngineError, StoreUnavailableError
+from engine.store.pool import Pool, is_away
 from engine.store.postgres import Database
 from engine.store.queries import queries
 from engine.store.trio_psycopg import TrioConnection
@@ -116,7 +120,7 @@ class Cursors:
         """
         The transaction of the events after the cursor; it costs nothing until it is used.
         """
-        return EffectTransaction(pool=self.database.pool, cursor=cursor)
+        return EffectTransaction(pool=self.database.pool, deadline=self.database.deadline, cursor=cursor)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -124,34 +128,33 @@ class EffectTransaction:
     """
     What a plugin writes for some events, and the move of its cursor: both or neither.
 
-    Owns one connection from its first use to `commit` or `rollback`. A crash rolls back.
+    Owns one connection from its first use to `commit` or `rollback`. A crash rolls back. `used` tells
+    whether anything was run in it. Everything raises StoreUnavailableError once the database was away,
+    so that a plugin which overlooks that cannot commit the rest.
     """
 
     pool: Pool
+    # Seconds that the commit may take; the statements before it are under the plugin's budget.
+    deadline: float
     cursor: Cursor
     _held: AbstractAsyncContextManager[TrioConnection] | None = attrs.field(default=None, init=False)
     _connection: TrioConnection | None = attrs.field(default=None, init=False)
-
-    @property
-    def used(self) -> bool:
-        """
-        Whether anything was run in it.
-        """
-        return self._connection is not None
+    # Why nothing can be run in it any more: it has ended, or broke with all that was written in it.
+    _over: EngineError | None = attrs.field(default=None, init=False)
+    used: bool = attrs.field(default=False, init=False)
 
     async def execute(self, query: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> int:
         """
         Run one statement; answers the number of rows that it touched.
         """
-        connection = await self._open()
-        return (await connection.execute(query.encode(), params)).rowcount
+        async with self._working() as connection:
+            return (await connection.execute(query.encode(), params)).rowcount
 
     async def execute_many(self, query: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> None:
         """
         Run one statement for each row, in one go.
         """
-        connection = await self._open()
-        async with connection.cursor() as cursor:
+        async with self._working() as connection, connection.cursor() as cursor:
             await cursor.executemany(query.encode(), rows)
 
     async def fetch(
@@ -160,14 +163,16 @@ class EffectTransaction:
         """
         Run one statement; answers its rows by column name.
         """
-        connection = await self._open()
-        async with connection.cursor(row_factory=dict_row) as cursor:
+        async with self._working() as connection, connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(query.encode(), params)
             return list(await cursor.fetchall())
 
     async def commit(self, last: Event) -> Cursor:
         """
-        Commit what was written, with the cursor moved to the last event. Raises CursorMovedError.
+        Commit what was written, with the cursor moved to the last event.
+
+        Raises CursorMovedError, and StoreUnavailableError when nobody knows whether it was committed: then
+        the cursor has moved or has not, and who tries again finds out.
         """
         place, old = last.place, self.cursor.place
         params = {
@@ -177,35 +182,68 @@ class EffectTransaction:
             "from_xid": old.xid,
             "from_seq": old.seq,
         }
-        try:
-            if self._connection is None:
-                async with self.pool.connection() as connection:
-                    moved = (await connection.execute(_SQL["move"], params)).rowcount
-            else:
-                moved = (await self._connection.execute(_SQL["move"], params)).rowcount
-            if moved != 1:
-                raise CursorMovedError
-            if self._connection is not None:
-                await self._connection.execute("commit")
-        finally:
-            await self.rollback()
+        with trio.move_on_after(self.deadline) as scope:
+            try:
+                if not self.used:
+                    async with self.pool.connection() as connection:
+                        moved = (await connection.execute(_SQL["move"], params)).rowcount
+                else:
+                    async with self._working() as connection:
+                        moved = (await connection.execute(_SQL["move"], params)).rowcount
+                if moved != 1:
+                    raise CursorMovedError
+                if self.used:
+                    async with self._working() as connection:
+                        await connection.execute("commit")
+            finally:
+                await self.rollback()
+        if scope.cancelled_caught:
+            raise StoreUnavailableError(f"the database did not commit within {self.deadline:g} s")
         return attrs.evolve(self.cursor, place=place)
 
     async def rollback(self) -> None:
         """
         Give the connection back; what was not committed is undone. May be called again.
         """
+        self._over = self._over or EngineError("the transaction has ended: use it within the hook only")
         if self._held is not None:
             held, self._held, self._connection = self._held, None, None
             await held.__aexit__(None, None, None)
 
-    async def _open(self) -> TrioConnection:
+    @asynccontextmanager
+    async def _working(self) -> AsyncIterator[TrioConnection]:
+        if self._over is not None:
+            raise self._over
+        self.used = True
         if self._connection is None:
             held = self.pool.connection()
-            connection = await held.__aenter__()
-            self._held, self._connection = held, connection
-            # A crash of PostgreSQL may lose the last of these commits, but then it loses the move of the
-            # cursor with it, and the effect is made again: nothing is bought by waiting for the disk.
-            await connection.execute("begin")
-            await connection.execute("set local synchronous_commit = off")
-        return self._connection
+            try:
+                self._connection = await held.__aenter__()
+            except StoreUnavailableError as away:
+                self._over = away
+                raise
+            self._held = held
+        connection = self._connection
+        try:
+            if connection.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+                # A crash of PostgreSQL may lose the last of these commits, but then it loses the move of the
+                # cursor with it, and the effect is made again: nothing is bought by waiting for the disk.
+                await connection.execute("begin")
+                await connection.execute("set local synchronous_commit = off")
+            yield connection
+        except psycopg.Error as error:
+            if is_away(error, connection):
+                await self._lose(error)
+            raise
+
+    async def _lose(self, error: psycopg.Error) -> None:
+        """
+        Give the broken connection back; that raises StoreUnavailableError.
+        """
+        assert self._held is not None
+        held, self._held, self._connection = self._held, None, None
+        try:
+            await held.__aexit__(type(error), error, error.__traceback__)
+        except StoreUnavailableError as lost:
+            self._over = lost
+            raise

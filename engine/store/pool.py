@@ -145,7 +145,7 @@ class Pool:
                 await self._configure(connection)
             configured = True
         except psycopg.Error as error:
-            if _is_away(error, connection):
+            if is_away(error, connection):
                 raise self._failed(str(error)) from error
             raise
         finally:
@@ -154,7 +154,7 @@ class Pool:
         return connection
 
     async def _give_back(self, connection: TrioConnection, error: BaseException | None) -> None:
-        if isinstance(error, psycopg.Error) and _is_away(error, connection):
+        if isinstance(error, psycopg.Error) and is_away(error, connection):
             connection.abandon()
             self._slots.release()
             raise self._failed(str(error)) from error
@@ -211,7 +211,7 @@ class _Loan:
         await self._pool._give_back(self._connection, exc_val)
 
 
-def _is_away(error: psycopg.Error, connection: TrioConnection) -> bool:
+def is_away(error: psycopg.Error, connection: TrioConnection) -> bool:
     """
     Whether `error` says that the database is away, rather than that a statement failed.
     """
