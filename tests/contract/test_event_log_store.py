@@ -99,6 +99,20 @@ async def test_after_never_skips_a_row_whose_transaction_commits_late(studio):
     assert await log.after(first.place, 10) == [second, third]
 
 
+async def test_the_order_is_that_of_transactions_not_of_numbers(studio):
+    """
+    A transaction that began first and wrote last has its place before the others: whoever read them has
+    not read past it.
+    """
+    async with studio.transaction() as late:
+        await late.episodes.database.execute("select pg_current_xact_id()", {})
+        first = await studio.create("First")
+        second = await late.create("Second")
+        assert await studio.store.log.after(START, 10) == []
+    assert await studio.store.log.after(START, 10) == [second, first]
+    assert await studio.store.log.after(second.place, 10) == [first]
+
+
 async def test_a_transaction_that_only_reads_holds_up_nobody(studio):
     """
     A long report takes no place in the log.
@@ -175,9 +189,10 @@ async def test_the_end_is_before_everything_that_can_still_commit(studio):
     assert await log.after(await log.end(), 10) == []
     async with studio.transaction() as late:
         begun = await late.create()
+        done = await studio.create()
         end = await log.end()
         new = await studio.create()
-    assert await log.after(end, 10) == [begun, new]
+    assert await log.after(end, 10) == [begun, done, new]
 
 
 async def test_the_epoch_survives_reconnecting(studio, store):
