@@ -148,9 +148,10 @@ class EpisodeActor:
         self._next = Offset((head if heard is None else heard) + 1)
         if head >= self._next:
             await self._fill(head)
-        if self._presence.total:
+        viewers = tuple(self._presence.viewers())
+        self.on_presence.began(self.id, viewers)
+        if viewers:
             # A diff may have been lost with the life before: tell everyone everything once.
-            viewers = tuple(self._presence.viewers())
             await self._publish_presence(total=len(viewers), viewers=viewers)
 
     async def _turn(self) -> bool:

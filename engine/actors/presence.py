@@ -1,5 +1,6 @@
 """Write-behind of who is present: the table user_presence follows the actors, a little later, in batches."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import attrs
@@ -29,19 +30,27 @@ class PresenceSink(Protocol):
         """
         ...
 
+    def began(self, episode: EpisodeId, viewers: Sequence[Viewer]) -> None:
+        """
+        An actor's life begins with these viewers: diffs of the one before may be lost. Never blocks.
+        """
+        ...
+
 
 @attrs.define(eq=False, kw_only=True)
 class PresenceWriter:
     """
-    Own what is still to be written to user_presence: the latest of each viewer.
+    Own who is to be in user_presence, and what of it is still to be written: the latest of each viewer.
 
-    A crash loses at most rows of a table that is rebuilt from what actors say next.
+    A crash loses nothing: the object outlives it, and its next life writes everybody again.
     """
 
     rows: PresenceRows
     # Seconds that changes are gathered for one write.
     interval: float
-    # The latest of each viewer of each episode; None for one who left.
+    # Whom the actors have said to be there.
+    _here: dict[EpisodeId, dict[UserId, Viewer]] = attrs.field(factory=dict, init=False)
+    # What is to be written: the latest of each viewer of each episode; None for one who left.
     _waiting: dict[tuple[EpisodeId, UserId], Viewer | None] = attrs.field(factory=dict, init=False)
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
 
@@ -50,19 +59,28 @@ class PresenceWriter:
         Take note of a diff.
         """
         for viewer in diff.joined:
-            self._waiting[episode, viewer.user] = viewer
+            self._note(episode, viewer.user, viewer)
         for viewer in diff.left:
-            self._waiting[episode, viewer.user] = None
-        while len(self._waiting) > WAITING:
-            del self._waiting[next(iter(self._waiting))]
-        self._changed.set()
+            self._note(episode, viewer.user, None)
+
+    def began(self, episode: EpisodeId, viewers: Sequence[Viewer]) -> None:
+        """
+        Take note of everyone; who was there and is not among them has left.
+        """
+        here = {viewer.user for viewer in viewers}
+        for user in set(self._here.get(episode, ())) - here:
+            self._note(episode, user, None)
+        for viewer in viewers:
+            self._note(episode, viewer.user, viewer)
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """
-        Write what changed, once an interval; first remove what an earlier life of this node left.
+        Write what changed, once an interval; first replace what an earlier life of this node left.
         """
         await self.rows.expire()
         task_status.started()
+        for episode, viewers in self._here.items():
+            self.began(episode, list(viewers.values()))
         while True:
             await self._changed.wait()
             await trio.sleep(self.interval)
@@ -74,3 +92,16 @@ class PresenceWriter:
                 log.warning("presence is not written while the database is away", reason=str(error))
                 self._waiting = {**batch, **self._waiting}
                 self._changed.set()
+
+    def _note(self, episode: EpisodeId, user: UserId, viewer: Viewer | None) -> None:
+        here = self._here.setdefault(episode, {})
+        if viewer is None:
+            here.pop(user, None)
+            if not here:
+                del self._here[episode]
+        else:
+            here[user] = viewer
+        self._waiting[episode, user] = viewer
+        while len(self._waiting) > WAITING:
+            del self._waiting[next(iter(self._waiting))]
+        self._changed.set()
