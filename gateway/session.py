@@ -19,6 +19,7 @@ from engine.hookspecs import Resource
 from engine.node import Node
 from engine.runtime.hub import Format, Outlet
 from engine.runtime.mailbox import Reply, ask
+from gateway.auth import printable
 
 log = structlog.get_logger()
 
@@ -214,9 +215,9 @@ class Session:
 
     def _shown_name(self, wished: str | None) -> str:
         # A name that the token proves is not open to wishes.
-        if self.identity.name != self.identity.user or not wished:
+        if self.identity.name != self.identity.user:
             return self.identity.name
-        return wished[:200]
+        return printable(wished) or self.identity.name
 
 
 def _episode_of(topic: str) -> EpisodeId | None:
