@@ -72,12 +72,17 @@ class SessionLimit:
     count: int = attrs.field(default=0, init=False)
     _of_user: Counter[str] = attrs.field(factory=Counter, init=False)
 
+    @property
+    def is_full(self) -> bool:
+        """
+        Whether the node serves as many sessions as it may, whosever they are.
+        """
+        return self.count >= self.total
+
     def refusal(self, user: str) -> str | None:
         """
         Why one more session of this user is too many; None when it is not, and then it counts.
         """
-        if self.count >= self.total:
-            return f"this node serves its {self.total} sessions already"
         if self._of_user[user] >= self.per_user:
             return f"{user} has {self.per_user} sessions already"
         self.count += 1

@@ -156,6 +156,8 @@ class Connection:
     async def _live(self, who: tuple[Identity, Ref], outlet: Any) -> None:
         identity, ref = who
         sessions = self.gateway.sessions
+        if sessions.is_full:
+            raise Closing(protocol.TRY_LATER, f"this node serves its {sessions.total} sessions already")
         if (reason := sessions.refusal(identity.user)) is not None:
             raise Closing(protocol.TOO_MANY, reason)
         session = Session(
