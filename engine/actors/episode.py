@@ -227,10 +227,11 @@ class EpisodeActor:
         position = Position(Offset(self._next - 1), self.epoch)
         first = Subscribed(topic=self.topic, recovered=recovered, position=position, snapshot=snapshot)
         # No checkpoint from here on: nothing may be published between the replay and the subscription.
-        self.hub.note_position(self.topic, position.offset)
         frames = [wish.format.encode(first), *map(wish.format.encode, missed)]
         if wish.outlet.push(b"".join(frames)):
             self.hub.subscribe(self.topic, wish.session, wish.outlet, wish.format)
+            # Not before: the hub remembers nothing of a topic that nobody listens to.
+            self.hub.note_position(self.topic, position.offset)
         wish.reply.set(None)
 
     async def _missed(self, offset: Offset) -> list[Event] | None:
