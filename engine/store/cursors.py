@@ -154,8 +154,13 @@ class EffectTransaction:
         """
         Run one statement for each row, in one go.
         """
+        given = list(rows)
         async with self._working() as connection, connection.cursor() as cursor:
-            await cursor.executemany(query.encode(), rows)
+            if len(given) == 1:
+                # As most often at a moderate pace; a pipeline for one row costs half as much again.
+                await cursor.execute(query.encode(), given[0])
+            else:
+                await cursor.executemany(query.encode(), given)
 
     async def fetch(
         self, query: str, params: Sequence[Any] | Mapping[str, Any] = ()
@@ -226,10 +231,7 @@ class EffectTransaction:
         connection = self._connection
         try:
             if connection.pgconn.transaction_status == pq.TransactionStatus.IDLE:
-                # A crash of PostgreSQL may lose the last of these commits, but then it loses the move of the
-                # cursor with it, and the effect is made again: nothing is bought by waiting for the disk.
                 await connection.execute("begin")
-                await connection.execute("set local synchronous_commit = off")
             yield connection
         except psycopg.Error as error:
             if is_away(error, connection):

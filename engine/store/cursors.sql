@@ -15,7 +15,9 @@ update plugin_cursors set quarantined_at = now(), reason = %(reason)s
 where plugin = %(plugin)s returning quarantined_at
 
 -- name: resume
-update plugin_cursors set quarantined_at = null, reason = null where plugin = %(plugin)s
+-- An operator is told that it is done: the one write of the background that waits for the disk.
+with durably as (select set_config('synchronous_commit', 'on', true))
+update plugin_cursors set quarantined_at = null, reason = null from durably where plugin = %(plugin)s
 
 -- name: failed
 insert into effect_failures (plugin, event_id, event_type, attempt, error, traceback)

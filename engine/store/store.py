@@ -48,7 +48,7 @@ class Store:
         Raises StoreUnavailableError.
         """
         requests = Pool(conninfo, size=pool_size)
-        background = Pool(conninfo, size=background_size, configure=_let_dicts_be_jsonb)
+        background = Pool(conninfo, size=background_size, configure=_for_the_background)
         urgent = Database(pool=requests, deadline=deadline)
         patient = Database(pool=background, deadline=BACKGROUND_DEADLINE)
         log = EventLog(database=urgent)
@@ -75,6 +75,9 @@ class Store:
         await self.background.aclose()
 
 
-async def _let_dicts_be_jsonb(connection: TrioConnection) -> None:
+async def _for_the_background(connection: TrioConnection) -> None:
     # Plugins know no psycopg, and so none of its wrappers.
     connection.adapters.register_dumper(dict, JsonbDumper)
+    # A crash of PostgreSQL may lose the last of these commits. An effect then loses the move of its cursor,
+    # too, and is made again; presence is written anew: nothing is bought by waiting for the disk.
+    await connection.execute("set synchronous_commit = off")
