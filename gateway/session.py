@@ -209,9 +209,11 @@ class Session:
         )
         self._present[episode] = meta
         self.node.hub.track(presence_topic(episode_topic(episode)), self.id, meta)
-        await self.node.episodes.tell(
-            episode, Join(session=self.id, meta=meta, outlet=self.outlet, format=self.format)
-        )
+
+        def wish(reply: Reply[None]) -> Join:
+            return Join(session=self.id, meta=meta, outlet=self.outlet, format=self.format, reply=reply)
+
+        await self.node.episodes.ask(episode, wish)
 
     def _shown_name(self, wished: str | None) -> str:
         # A name that the token proves is not open to wishes.

@@ -1,8 +1,9 @@
 """The actor of one watched episode: offset order, gap filling, subscriptions, presence."""
 
 from collections import deque
-from collections.abc import Iterable
-from typing import assert_never
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import TypeVar, assert_never
 
 import attrs
 import trio
@@ -11,15 +12,20 @@ from engine.actors.messages import Channels, Message, PresenceUpdate, Subscribed
 from engine.actors.presence import PresenceSink
 from engine.domain.event import EpisodeId, Epoch, Event, Offset, Position, Topic, UserId, episode_topic
 from engine.domain.presence import Meta, Presence, SessionId, Viewer
+from engine.errors import StoreUnavailableError
 from engine.runtime.hub import Format, Outlet
 from engine.runtime.mailbox import Mailbox, Reply
 from engine.store.episodes import Episodes
 from engine.store.events import EventLog
 
+T = TypeVar("T")
+
 # Messages handled in one turn: what they publish leaves as one write per subscriber.
 TURN = 256
 # Events fetched at a time to fill a gap.
 FILL = 500
+# Seconds until it is tried again while the database is away.
+AWAY = 0.5
 
 
 @attrs.frozen
@@ -34,7 +40,8 @@ class Committed:
 @attrs.frozen(kw_only=True)
 class Subscribe:
     """
-    A session wants to hear of this episode, from its position on or from now. Answered when it does.
+    A session wants to hear of this episode, from its position on or from now. Answered when it does, or
+    with StoreUnavailableError.
     """
 
     session: SessionId
@@ -48,13 +55,15 @@ class Subscribe:
 @attrs.frozen(kw_only=True)
 class Join:
     """
-    A session's meta on this episode is new or changed; the hub tracks it already.
+    A session's meta on this episode is new or changed; the hub tracks it already. Answered when the
+    session has been told who is there: a crash before that leaves it deaf to them.
     """
 
     session: SessionId
     meta: Meta
     outlet: Outlet
     format: Format[Message]
+    reply: Reply[None]
 
 
 @attrs.frozen
@@ -143,7 +152,7 @@ class EpisodeActor:
     async def _begin(self) -> None:
         # After a crash the hub still knows what the subscribers have heard last: from there on they are
         # owed everything. A fresh actor owes nothing older than now.
-        head = await self.episodes.log_offset(self.id) or Offset(0)
+        head = await _patiently(partial(self.episodes.log_offset, self.id)) or Offset(0)
         heard = self.hub.position(self.topic)
         self._next = Offset((head if heard is None else heard) + 1)
         if head >= self._next:
@@ -178,7 +187,10 @@ class EpisodeActor:
                         self._early[event.offset] = event
                 case Subscribe():
                     await self._publish_ready()
-                    await self._subscribe(message)
+                    try:
+                        await self._subscribe(message)
+                    except StoreUnavailableError as error:
+                        message.reply.fail(error)
                 case Join():
                     self._join(message)
                 case Leave(session, user):
@@ -204,7 +216,9 @@ class EpisodeActor:
         Publish everything up to `until`, from the store where it was not told.
         """
         while self._next <= until:
-            missing = await self.log.since(self.topic, Offset(self._next - 1), FILL)
+            # No more than that: a snapshot must not be older than its position.
+            count = min(FILL, until - self._next + 1)
+            missing = await _patiently(partial(self.log.since, self.topic, Offset(self._next - 1), count))
             assert missing, f"{self.topic} has a hole at {self._next}, though {until} is committed"
             await self._publish(missing)
         self._early = {offset: event for offset, event in self._early.items() if offset >= self._next}
@@ -217,12 +231,13 @@ class EpisodeActor:
         await self.hub.publish_fairly(self.topic, events)
 
     async def _subscribe(self, wish: Subscribe) -> None:
+        # Before the replay: it may find, and publish, more that was missed.
+        snapshot = await self._snapshot() if wish.wants_snapshot else None
         missed, recovered = [], False
         if wish.since is not None and wish.since.epoch == self.epoch:
             found = await self._missed(wish.since.offset)
             missed, recovered = found or [], found is not None
-        snapshot = None
-        if wish.wants_snapshot or (wish.since is not None and not recovered):
+        if wish.since is not None and not recovered and snapshot is None:
             snapshot = await self._snapshot()
         position = Position(Offset(self._next - 1), self.epoch)
         first = Subscribed(topic=self.topic, recovered=recovered, position=position, snapshot=snapshot)
@@ -230,7 +245,7 @@ class EpisodeActor:
         frames = [wish.format.encode(first), *map(wish.format.encode, missed)]
         if wish.outlet.push(b"".join(frames)):
             self.hub.subscribe(self.topic, wish.session, wish.outlet, wish.format)
-            # Not before: the hub remembers nothing of a topic that nobody listens to.
+            # After the subscription: the hub knows no topic without one, and would forget it.
             self.hub.note_position(self.topic, position.offset)
         wish.reply.set(None)
 
@@ -250,9 +265,11 @@ class EpisodeActor:
 
     async def _snapshot(self) -> dict[str, object]:
         episode = await self.episodes.get(self.id)
-        if episode is not None and episode.log_offset >= self._next:
+        # A deleted episode shows that its log has ended.
+        head = await self.episodes.log_offset(self.id) if episode is None else episode.log_offset
+        if head is not None and head >= self._next:
             # It shows more than has been published: that must not be told once more after it.
-            await self._fill(episode.log_offset)
+            await self._fill(head)
         return {
             "episode": None if episode is None else episode.to_json(),
             "viewers": [viewer.to_json(self.id) for viewer in self._presence.viewers()],
@@ -272,6 +289,7 @@ class EpisodeActor:
         if wish.outlet.push(wish.format.encode(welcome)):
             self.hub.subscribe(presence_topic(self.topic), wish.session, wish.outlet, wish.format)
         self._plan_diff()
+        wish.reply.set(None)
 
     def _plan_diff(self) -> None:
         if self._diff_at is None:
@@ -303,3 +321,12 @@ class EpisodeActor:
             viewers=viewers,
         )
         await self.hub.publish_fairly(presence_topic(self.topic), [update])
+
+
+async def _patiently(read: Callable[[], Awaitable[T]]) -> T:
+    # An outage is no crash: a supervisor would park the actor, and so make it longer.
+    while True:
+        try:
+            return await read()
+        except StoreUnavailableError:
+            await trio.sleep(AWAY)
