@@ -3,24 +3,49 @@
 import itertools
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
 import trio
 
-from engine.actors.messages import Message, PresenceUpdate, Subscribed
+from engine.actors.episode import (
+    Committed,
+    Crash,
+    EpisodeActor,
+    EpisodeMessage,
+    InjectedCrashError,
+    Join,
+    Leave,
+    Subscribe,
+    presence_topic,
+)
+from engine.actors.messages import Channels, Message, PresenceUpdate, Subscribed
 from engine.domain import composition as compositions
 from engine.domain import episode as episodes
 from engine.domain.composition import Composition, CompositionId
 from engine.domain.episode import Episode
-from engine.domain.event import EpisodeId, Event, Request, UserId, utc_now
-from engine.domain.presence import SessionId
+from engine.domain.event import (
+    EpisodeId,
+    Event,
+    LogPlace,
+    Offset,
+    Position,
+    Request,
+    Topic,
+    UserId,
+    episode_topic,
+    utc_now,
+)
+from engine.domain.presence import Diff, Meta, SessionId, Viewer
+from engine.errors import StoreUnavailableError
+from engine.runtime.mailbox import Mailbox, Reply, ask
 from engine.store.compositions import Compositions
 from engine.store.episodes import Episodes, Idempotency, Replay
-from engine.store.events import Author
+from engine.store.events import Author, EventLog
 from engine.store.migrate import migrate
 from engine.store.postgres import Database, Row
 from engine.store.store import Store
@@ -272,3 +297,187 @@ def client() -> Callable[[str], Client]:
     """
     plain = Plain()
     return lambda name: Client(SessionId(name), plain)
+
+
+@attrs.define(eq=False)
+class Log:
+    """
+    The event log, which can be made to be away, and counts how often it was read.
+    """
+
+    log: EventLog
+    # How many of the next reads fail.
+    away: int = 0
+    reads: int = 0
+
+    async def since(self, topic: Topic, offset: Offset, limit: int) -> list[Event]:
+        """
+        As the event log has it, unless it is away.
+        """
+        self._read()
+        return await self.log.since(topic, offset, limit)
+
+    async def after(self, place: LogPlace, limit: int) -> list[Event]:
+        """
+        As the event log has it, unless it is away.
+        """
+        self._read()
+        return await self.log.after(place, limit)
+
+    def _read(self) -> None:
+        self.reads += 1
+        if self.away:
+            self.away -= 1
+            raise StoreUnavailableError("the test has taken the database away")
+
+
+@attrs.define(eq=False, kw_only=True)
+class Stage:
+    """
+    One episode's actor, life after life, on one hub and one mailbox; sessions come as the gateway has them.
+    """
+
+    studio: Studio
+    nursery: trio.Nursery
+    id: EpisodeId
+    log: Log
+    created: Event
+    hub: Channels = attrs.field(factory=Channels)
+    diffs: list[Diff] = attrs.field(factory=list)
+    # Who was there when each life began.
+    lives: list[list[UserId]] = attrs.field(factory=list)
+    actor: EpisodeActor | None = None
+    # Set when the present life has ended, by returning or by the crash that was asked for.
+    ended: trio.Event = attrs.field(factory=trio.Event)
+    mailbox: Mailbox[EpisodeMessage] = attrs.field(factory=lambda: Mailbox(256, name="stage", idle=0.05))
+
+    async def start(self, *, ring: int = 100, replay_limit: int = 100) -> None:
+        """
+        Begin a life, and wait until it is ready.
+        """
+        self.actor = EpisodeActor(
+            id=self.id,
+            mailbox=self.mailbox,
+            hub=self.hub,
+            log=cast(EventLog, self.log),
+            episodes=self.studio.episodes,
+            epoch=self.studio.store.epoch,
+            tick=0.02,
+            ring=deque(maxlen=ring),
+            replay_limit=replay_limit,
+            on_presence=self,
+        )
+        self.ended = trio.Event()
+        await self.nursery.start(self._live, self.actor)
+
+    async def _live(self, actor: EpisodeActor, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await actor.run(task_status)
+        except InjectedCrashError:
+            pass
+        finally:
+            self.ended.set()
+
+    def changed(self, episode: EpisodeId, diff: Diff) -> None:
+        """
+        What the actor says for the table of viewers.
+        """
+        assert episode == self.id
+        self.diffs.append(diff)
+
+    def began(self, episode: EpisodeId, viewers: Sequence[Viewer]) -> None:
+        """
+        What the actor says to it when a life begins.
+        """
+        assert episode == self.id
+        self.lives.append([viewer.user for viewer in viewers])
+
+    def tell(self, *messages: EpisodeMessage | Event) -> None:
+        """
+        Tell the actor; all of it is one turn, because the actor runs only afterwards.
+        """
+        for message in messages:
+            self.mailbox.tell_nowait(Committed(message) if isinstance(message, Event) else message)
+
+    async def crash(self, *before: EpisodeMessage | Event) -> None:
+        """
+        Let the actor fail in the turn in which it is told these, and wait until it has.
+        """
+        self.tell(*before, Crash())
+        with trio.fail_after(PATIENCE):
+            await self.ended.wait()
+
+    async def subscribe(
+        self, client: Client, since: Position | int | None = None, *, snapshot: bool = False
+    ) -> dict[str, Any]:
+        """
+        Subscribe, from an offset in the present epoch or from a position; the answer that was heard.
+        """
+        begin = len(client.heard)
+        with trio.fail_after(PATIENCE):
+            await ask(self.mailbox, lambda reply: self.subscribing(client, since, snapshot, reply=reply))
+        return client.heard[begin] if client.alive else {}
+
+    def subscribing(
+        self,
+        client: Client,
+        since: Position | int | None = None,
+        snapshot: bool = False,
+        *,
+        reply: Reply[None],
+    ) -> Subscribe:
+        """
+        The message to subscribe with.
+        """
+        position = Position(Offset(since), self.studio.store.epoch) if isinstance(since, int) else since
+        return Subscribe(
+            session=client.session,
+            outlet=client,
+            format=client.format,
+            since=position,
+            wants_snapshot=snapshot,
+            reply=reply,
+        )
+
+    async def join(self, client: Client, user: str, state: str = "viewing") -> None:
+        """
+        Be present, as somebody.
+        """
+        with trio.fail_after(PATIENCE):
+            await ask(self.mailbox, lambda reply: self.joining(client, user, state, reply=reply))
+
+    def joining(self, client: Client, user: str, state: str = "viewing", *, reply: Reply[None]) -> Join:
+        """
+        The message to be present with; the session is tracked, as the gateway does it first.
+        """
+        there = presence_topic(episode_topic(self.id))
+        now = utc_now()
+        meta = Meta(user=UserId(user), name=user.title(), state=state, joined_at=now, active_at=now)
+        self.hub.track(there, client.session, meta)
+        return Join(session=client.session, meta=meta, outlet=client, format=client.format, reply=reply)
+
+    def leave(self, client: Client, user: str) -> Leave:
+        """
+        The message to be gone with; the session is forgotten, as the gateway does it first.
+        """
+        self.hub.drop_session(client.session)
+        return Leave(client.session, UserId(user))
+
+    async def flush(self) -> None:
+        """
+        Wait until the actor has handled everything that it was told.
+        """
+        await self.subscribe(Client(SessionId("flush"), Plain()))
+        self.hub.drop_session(SessionId("flush"))
+
+
+@pytest.fixture
+async def stage(studio: Studio) -> AsyncIterator[Stage]:
+    """
+    An episode that has just been created; its actor is not running.
+    """
+    created = await studio.create()
+    async with trio.open_nursery() as nursery:
+        id_ = EpisodeId(created.topic.removeprefix("episode:"))
+        yield Stage(studio=studio, nursery=nursery, id=id_, log=Log(studio.store.log), created=created)
+        nursery.cancel_scope.cancel()
