@@ -19,6 +19,7 @@ from gateway.auth import Authenticator
 from gateway.limits import RateLimit, SessionLimit
 from gateway.rest import compositions, edge, engine, episodes, metrics, pages, records
 from gateway.rest.edge import Edge
+from gateway.rest.openapi import Provider
 from gateway.rest.problems import Problem
 from gateway.ws import RealTime
 
@@ -89,6 +90,7 @@ def _rest(at: Edge) -> QuartTrio:
         conversion_preference="msgspec",
         security_schemes={"token": {"type": "http", "scheme": "bearer", "bearer_format": "JWT"}},
         security=[{"token": []}],
+        openapi_provider_class=Provider,
     )
     for blueprint in (
         episodes.blueprint(at),

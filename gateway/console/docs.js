@@ -42,6 +42,10 @@ function operation(method, path, described, components) {
     element("span", { className: "what", text: described.summary ?? "" }),
   ]);
   const parts = [element("p", { text: described.description ?? "" })];
+  for (const { name, in: place, description, schema } of described.parameters ?? []) {
+    const what = [place, description, JSON.stringify(schema)].filter(Boolean).join(" · ");
+    parts.push(element("p", {}, [element("code", { text: `${name} ` }), element("span", { text: what })]));
+  }
   parts.push(...block("Request", described.requestBody?.content, components));
   for (const [status, response] of Object.entries(described.responses ?? {})) {
     parts.push(...block(`Answer ${status}`, response.content, components));

@@ -4,7 +4,7 @@ import uuid
 from typing import Any
 
 from quart import Blueprint, Response
-from quart_schema import document_request, document_response, tag
+from quart_schema import document_headers, document_request, document_response, tag
 
 from engine.domain import composition as decide
 from engine.domain.access import Action, Identity
@@ -13,7 +13,7 @@ from engine.domain.episode import Episode
 from engine.domain.event import EpisodeId, utc_now
 from engine.domain.fields import Invalid
 from engine.hookspecs import Resource
-from gateway.rest import edge, schemas
+from gateway.rest import edge, parameters, schemas
 from gateway.rest.edge import Edge, answer
 from gateway.rest.problems import Problem
 
@@ -60,6 +60,7 @@ def blueprint(at: Edge) -> Blueprint:
 
     @routes.get("/<id>")
     @tag(["compositions"])
+    @document_headers(parameters.IfNoneMatch)
     @document_response(schemas.Composition, 200)
     async def read_composition(episode_id: str, id: str) -> Response:
         """
@@ -73,6 +74,7 @@ def blueprint(at: Edge) -> Blueprint:
 
     @routes.put("/<id>")
     @tag(["compositions"])
+    @document_headers(parameters.IfMatch)
     @document_request(schemas.CompositionFields)
     @document_response(schemas.Composition, 200)
     async def replace_composition(episode_id: str, id: str) -> Response:
@@ -83,6 +85,7 @@ def blueprint(at: Edge) -> Blueprint:
 
     @routes.patch("/<id>")
     @tag(["compositions"])
+    @document_headers(parameters.IfMatch)
     @document_request(schemas.CompositionPatch)
     @document_response(schemas.Composition, 200)
     async def change_composition(episode_id: str, id: str) -> Response:
@@ -93,6 +96,7 @@ def blueprint(at: Edge) -> Blueprint:
 
     @routes.delete("/<id>")
     @tag(["compositions"])
+    @document_headers(parameters.IfMatch)
     async def delete_composition(episode_id: str, id: str) -> Response:
         """
         Delete a composition.

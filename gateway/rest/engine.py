@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 from quart import Blueprint, Response
-from quart_schema import hide, tag
+from quart_schema import security_scheme, tag
 
 from engine.actors.effects import EffectActor
 from engine.domain.access import Action
@@ -86,7 +86,8 @@ def health(at: Edge) -> Blueprint:
     routes = Blueprint("health", __name__)
 
     @routes.get("/healthz")
-    @hide
+    @security_scheme([])
+    @tag(["health"])
     async def healthz() -> Response:
         """
         Whether the process lives.
@@ -94,7 +95,8 @@ def health(at: Edge) -> Blueprint:
         return answer({"status": "ok"})
 
     @routes.get("/readyz")
-    @hide
+    @security_scheme([])
+    @tag(["health"])
     async def readyz() -> Response:
         """
         Whether requests can be served: 503 while the database is away.

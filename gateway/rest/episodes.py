@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from quart import Blueprint, Response, request
-from quart_schema import document_request, document_response, tag
+from quart_schema import document_headers, document_querystring, document_request, document_response, tag
 
 from engine.actors.episode import presence_topic
 from engine.domain import episode as decide
@@ -20,7 +20,7 @@ from engine.hookspecs import Resource
 from engine.store.episode_list import SORTS, ListQuery, parse_key
 from engine.store.episodes import Idempotency, Replay
 from gateway.protocol import event_frame
-from gateway.rest import edge, schemas
+from gateway.rest import edge, parameters, schemas
 from gateway.rest.edge import Edge, answer
 from gateway.rest.problems import Problem
 
@@ -38,6 +38,7 @@ def blueprint(at: Edge) -> Blueprint:
 
     @routes.get("")
     @tag(["episodes"])
+    @document_querystring(parameters.EpisodeQuery)
     @document_response(schemas.EpisodePage, 200)
     async def list_episodes() -> Response:
         """
@@ -55,6 +56,7 @@ def blueprint(at: Edge) -> Blueprint:
 
     @routes.post("")
     @tag(["episodes"])
+    @document_headers(parameters.IdempotencyKey)
     @document_request(schemas.EpisodeFields)
     @document_response(schemas.Episode, 201)
     async def create_episode() -> Response:
@@ -74,6 +76,7 @@ def blueprint(at: Edge) -> Blueprint:
 
     @routes.get("/<id>")
     @tag(["episodes"])
+    @document_headers(parameters.IfNoneMatch)
     @document_response(schemas.Episode, 200)
     async def read_episode(id: str) -> Response:
         """
@@ -88,6 +91,7 @@ def blueprint(at: Edge) -> Blueprint:
 
     @routes.put("/<id>")
     @tag(["episodes"])
+    @document_headers(parameters.IfMatch)
     @document_request(schemas.EpisodeFields)
     @document_response(schemas.Episode, 200)
     async def replace_episode(id: str) -> Response:
@@ -98,6 +102,7 @@ def blueprint(at: Edge) -> Blueprint:
 
     @routes.patch("/<id>")
     @tag(["episodes"])
+    @document_headers(parameters.IfMatch)
     @document_request(schemas.EpisodePatch)
     @document_response(schemas.Episode, 200)
     async def change_episode(id: str) -> Response:
@@ -108,6 +113,7 @@ def blueprint(at: Edge) -> Blueprint:
 
     @routes.delete("/<id>")
     @tag(["episodes"])
+    @document_headers(parameters.IfMatch)
     async def delete_episode(id: str) -> Response:
         """
         Delete an episode. Its events stay readable.
@@ -139,6 +145,7 @@ def blueprint(at: Edge) -> Blueprint:
 
     @routes.get("/<id>/events")
     @tag(["episodes"])
+    @document_querystring(parameters.EventQuery)
     @document_response(schemas.EventPage, 200)
     async def read_events(id: str) -> Response:
         """

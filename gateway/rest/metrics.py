@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from quart import Blueprint, Response
-from quart_schema import hide
+from quart_schema import security_scheme, tag
 
 from engine.node import Node
 from gateway.rest.edge import Edge
@@ -91,7 +91,8 @@ def blueprint(at: Edge) -> Blueprint:
     registry.register(NodeCollector(at.node))
 
     @routes.get("/metrics")
-    @hide
+    @security_scheme([])
+    @tag(["health"])
     async def metrics() -> Response:
         """
         All metrics in the Prometheus text format.

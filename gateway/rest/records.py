@@ -3,13 +3,13 @@
 from typing import Any
 
 from quart import Blueprint, Response
-from quart_schema import document_response, tag
+from quart_schema import document_querystring, document_response, tag
 
 from engine.domain.access import Action
 from engine.domain.event import EpisodeId
 from engine.hookspecs import Resource
 from engine.store.records import RecordPage
-from gateway.rest import edge, schemas
+from gateway.rest import edge, parameters, schemas
 from gateway.rest.edge import Edge, answer
 from gateway.rest.problems import Problem
 
@@ -23,6 +23,7 @@ def blueprint(at: Edge) -> Blueprint:
 
     @routes.get("/activity")
     @tag(["records"])
+    @document_querystring(parameters.RecordQuery)
     @document_response(schemas.ActivityPage, 200)
     async def list_activity() -> Response:
         """
@@ -35,6 +36,7 @@ def blueprint(at: Edge) -> Blueprint:
 
     @routes.get("/episodes/<id>/activity")
     @tag(["records"])
+    @document_querystring(parameters.RecordQuery)
     @document_response(schemas.ActivityPage, 200)
     async def list_episode_activity(id: str) -> Response:
         """
@@ -50,6 +52,7 @@ def blueprint(at: Edge) -> Blueprint:
 
     @routes.get("/audit")
     @tag(["records"])
+    @document_querystring(parameters.RecordQuery)
     @document_response(schemas.AuditPage, 200)
     async def list_audit() -> Response:
         """
@@ -61,6 +64,7 @@ def blueprint(at: Edge) -> Blueprint:
 
     @routes.get("/notifications")
     @tag(["notifications"])
+    @document_querystring(parameters.NotificationQuery)
     @document_response(schemas.NotificationPage, 200)
     async def list_notifications() -> Response:
         """
@@ -92,6 +96,7 @@ def blueprint(at: Edge) -> Blueprint:
 
     @routes.post("/notifications/read-all")
     @tag(["notifications"])
+    @document_response(schemas.ReadAll, 200)
     async def read_all_notifications() -> Response:
         """
         Mark all of the caller's notifications as read; answers how many were not.

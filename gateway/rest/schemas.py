@@ -2,40 +2,44 @@
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+# Text as the domain keeps it: no blank at its ends, which it trims, and no NUL, which it refuses.
+TEXT = r"^(?!\s)(?![\s\S]*\s$)[^\u0000]*$"
 
 Status = Literal["draft", "in_review", "approved", "published", "archived"]
-Title = Annotated[str, Meta(min_length=1, max_length=200)]
-Category = Annotated[str, Meta(min_length=1, max_length=50)]
-Categories = Annotated[list[Category], Meta(max_length=20)]
+Title = Annotated[str, Meta(min_length=1, max_length=200, pattern=TEXT)]
+Description = Annotated[str, Meta(max_length=10_000, pattern=TEXT)]
+Category = Annotated[str, Meta(min_length=1, max_length=50, pattern=TEXT)]
+Categories = Annotated[list[Category], Meta(max_length=20, extra_json_schema={"uniqueItems": True})]
 Number = Annotated[int, Meta(ge=0, le=2_147_483_647)]
 
 
-class EpisodeFields(Struct):
+class EpisodeFields(Struct, forbid_unknown_fields=True):
     """
     What an episode is created from, or replaced by.
     """
 
     title: Title
     episode_number: Number | None = None
-    description: str | None = None
+    description: Description | None = None
     status: Status = "draft"
     categories: Categories = []
 
 
-class EpisodePatch(Struct):
+class EpisodePatch(Struct, forbid_unknown_fields=True):
     """
     What is to change of an episode.
     """
 
-    title: Title | None = None
-    episode_number: Number | None = None
-    description: str | None = None
-    status: Status | None = None
-    categories: Categories | None = None
+    title: Title | UnsetType = UNSET
+    episode_number: Number | UnsetType | None = UNSET
+    description: Description | UnsetType | None = UNSET
+    status: Status | UnsetType = UNSET
+    categories: Categories | UnsetType = UNSET
 
 
-class Episode(EpisodeFields, kw_only=True):
+class Episode(EpisodeFields, kw_only=True, forbid_unknown_fields=False):
     """
     An episode as it stands.
     """
@@ -57,43 +61,50 @@ class EpisodePage(Struct):
     next_cursor: str | None
 
 
-class Layer(Struct):
+Coordinate = Annotated[float, Meta(ge=-100_000, le=100_000)]
+
+
+class Layer(Struct, forbid_unknown_fields=True):
     """
     One layer of a composition's artwork.
     """
 
     kind: Literal["text", "box", "image"]
-    x: float | None = None
-    y: float | None = None
-    width: float | None = None
-    height: float | None = None
-    size: float | None = None
-    text: str | None = None
-    color: str | None = None
-    image: str | None = None
+    x: Coordinate | UnsetType = UNSET
+    y: Coordinate | UnsetType = UNSET
+    width: Coordinate | UnsetType = UNSET
+    height: Coordinate | UnsetType = UNSET
+    size: Coordinate | UnsetType = UNSET
+    text: Annotated[str, Meta(max_length=1000, pattern=TEXT)] | UnsetType = UNSET
+    color: Category | UnsetType = UNSET
+    image: Annotated[str, Meta(min_length=1, max_length=500, pattern=TEXT)] | UnsetType = UNSET
 
 
-class CompositionFields(Struct):
+Layers = Annotated[list[Layer], Meta(max_length=100)]
+CompositionStatus = Literal["draft", "final", "archived"]
+
+
+class CompositionFields(Struct, forbid_unknown_fields=True):
     """
     What a composition is created from, or replaced by.
     """
 
     name: Title
-    layers: Annotated[list[Layer], Meta(max_length=100)] = []
-    status: Literal["draft", "final", "archived"] = "draft"
+    layers: Layers = []
+    status: CompositionStatus = "draft"
 
 
-class CompositionPatch(Struct):
+class CompositionPatch(Struct, forbid_unknown_fields=True):
     """
     What is to change of a composition.
     """
 
-    name: Title | None = None
-    layers: Annotated[list[Layer], Meta(max_length=100)] | None = None
-    status: Literal["draft", "final", "archived"] | None = None
+    name: Title | UnsetType = UNSET
+    layers: Layers | UnsetType = UNSET
+    status: CompositionStatus | UnsetType = UNSET
 
 
-class Composition(CompositionFields, kw_only=True):
+class Composition(CompositionFields, kw_only=True, forbid_unknown_fields=False):
     """
     A composition as it stands.
     """
@@ -127,6 +138,8 @@ class Activity(Struct, rename="camel"):
     resource_id: str
     metadata: dict[str, Any]
     created_at: str
+    ip_address: str | None = field(name="ip_address")
+    user_agent: str | None = field(name="user_agent")
 
 
 class ActivityPage(Struct):
@@ -152,6 +165,8 @@ class AuditRecord(Struct, rename="camel"):
     new_values: dict[str, Any] | None
     event_id: str
     mutation_id: str
+    ip_address: str | None = field(name="ip_address")
+    user_agent: str | None = field(name="user_agent")
     created_at: str
 
 
@@ -215,14 +230,55 @@ class Viewers(Struct):
     total: int
 
 
+class Position(Struct):
+    """
+    A place in an episode's log.
+    """
+
+    offset: int
+    epoch: str
+
+
+class Frame(Struct):
+    """
+    An event, as a WebSocket gets it.
+    """
+
+    event: str
+    data: dict[str, Any]
+    namespace: str
+    broadcast: bool
+    id: str
+    topic: str
+    offset: int
+    epoch: str
+
+
 class EventPage(Struct):
     """
     An episode's events after a position, as frames; and the position that they lead to.
     """
 
-    data: list[dict[str, Any]]
-    position: dict[str, Any]
+    data: list[Frame]
+    position: Position
     more: bool
+
+
+class ReadAll(Struct):
+    """
+    How many notifications were marked as read.
+    """
+
+    read: int
+
+
+class FieldError(Struct):
+    """
+    One bad field, and what would be right.
+    """
+
+    field: str
+    message: str
 
 
 class Problem(Struct):
@@ -235,4 +291,4 @@ class Problem(Struct):
     status: int
     detail: str
     request_id: str
-    errors: list[dict[str, str]] = []
+    errors: list[FieldError] = []
