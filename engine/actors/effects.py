@@ -214,6 +214,7 @@ class EffectActor:
             # What was done outside the database is done; keep it, if nothing inside was.
             if done and not transaction.used:
                 self.cursor = await transaction.commit(events[done - 1])
+                self._passed(done)
         finally:
             await transaction.rollback()
         self._forget()
