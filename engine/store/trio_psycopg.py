@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from math import inf
 from time import monotonic
-from typing import Any, Self, cast
+from typing import Any, LiteralString, Self, cast
 
 import attrs
 import psycopg
 import trio
-from psycopg import AsyncTransaction, errors, generators, pq
+from psycopg import AsyncCursor, AsyncTransaction, errors, generators, pq
 from psycopg._capabilities import capabilities
 from psycopg.abc import RV, AdaptContext, ConnParam, PQGen, PQGenConn
 from psycopg.adapt import AdaptersMap
@@ -25,6 +25,8 @@ from trio.lowlevel import ParkingLot, checkpoint_if_cancelled, notify_closing, w
 
 # A cancelled caller waits this long for the server to let go; then the connection is abandoned.
 CLEANUP_SECONDS = 0.25
+# As many as psycopg keeps prepared.
+MAX_CURSORS = 100
 
 # psycopg's generators that open or end a block. Skipped or cut short they would leave psycopg's
 # books and the server at odds, and a clean-up runs in a cancelled scope more often than not.
@@ -80,6 +82,8 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
         self._dismissed = False
         self._last_yield = 0.0
         self._either: int | None = None
+        # A cursor that ran a query once knows how to adapt its parameters and rows.
+        self._cursors: dict[str, AsyncCursor[Row]] = {}
         self.add_notice_handler(self._noticed)
 
     @classmethod
@@ -91,7 +95,7 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
         prepare_threshold: int | None = 5,
         context: AdaptContext | None = None,
         row_factory: AsyncRowFactory[Row] | None = None,
-        cursor_factory: type[psycopg.AsyncCursor[Row]] | None = None,
+        cursor_factory: type[AsyncCursor[Row]] | None = None,
         **kwargs: ConnParam,
     ) -> Self:
         """
@@ -148,6 +152,19 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
         self._closed = True
         self.pgconn.finish()
 
+    def cursor_for(self, query: LiteralString) -> AsyncCursor[Row]:
+        """
+        The cursor kept for `query`, to run it again for two thirds of what a new cursor costs.
+
+        Its next use replaces its rows, so whoever has the connection fetches before giving it back.
+        """
+        cursor = self._cursors.get(query)
+        if cursor is None or cursor.closed:
+            if len(self._cursors) >= MAX_CURSORS:
+                self._cursors.clear()
+            cursor = self._cursors[query] = self.cursor()
+        return cursor
+
     def lost_nowait(self) -> bool:
         """
         Tell whether the server has closed this idle connection, without a round trip.
@@ -169,36 +186,49 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
         """
         Run one of psycopg's generators. In a cancelled scope nothing is begun, but clean-ups are.
         """
-        if getattr(gen, "__name__", "") in _FRAMES:
-            return await self._finish(gen)
-        await checkpoint_if_cancelled()
+        finishing = getattr(gen, "__name__", "") in _FRAMES
+        if not finishing:
+            await checkpoint_if_cancelled()
         try:
             return await (self._drive(gen) if timeout is None else self._drive_for(gen, timeout))
         except (trio.Cancelled, KeyboardInterrupt) as interruption:
-            if self.pgconn.transaction_status != _ACTIVE:
+            active = self.pgconn.transaction_status == _ACTIVE
+            if not (active or finishing):
                 raise
             completed: list[RV] = []
             with self._bounded(), suppress(psycopg.Error):
-                await self.cancel_safe()
+                # A COMMIT or ROLLBACK is better awaited; the end of a pipeline awaits all its statements.
+                if active and (not finishing or self._pipeline is not None):
+                    await self.cancel_safe()
                 completed.append(await self._drive(gen))
-            if completed and isinstance(interruption, trio.Cancelled):
+            # A stream or a pipeline that is still active has more to come, if only the cancellation.
+            at_rest = self.pgconn.transaction_status != _ACTIVE
+            if completed and at_rest and isinstance(interruption, trio.Cancelled):
                 return completed[0]
             raise
 
     async def cancel_safe(self, *, timeout: float = 30.0) -> None:
         """
-        Ask the server to cancel what is under way; raises CancellationTimeout after `timeout` seconds.
+        Ask the server to cancel what is under way. Raises CancellationTimeout after `timeout` seconds.
+
+        If it ends before the server answered, the connection is closed.
         """
         if not self._should_cancel():
             return
-        if not capabilities.has_cancel_safe():  # libpq before 17: only the blocking call
-            cancel = self.pgconn.get_cancel()
-            await trio.to_thread.run_sync(cancel.cancel, abandon_on_cancel=True)
-            return
+        await checkpoint_if_cancelled()
+        answered = False
         try:
-            await _drive_opening(self._cancel_gen(), timeout or inf)
+            if capabilities.has_cancel_safe():
+                await _drive_opening(self._cancel_gen(), timeout or inf)
+            else:  # libpq before 17 can only block
+                await trio.to_thread.run_sync(self.pgconn.get_cancel().cancel, abandon_on_cancel=True)
+            answered = True
         except errors._WaitTimeout:
             raise errors.CancellationTimeout("cancellation timeout expired") from None
+        finally:
+            # A request that may still be on its way would cancel whatever is run next.
+            if not answered:
+                self.abandon()
 
     @asynccontextmanager
     async def transaction(
@@ -220,17 +250,6 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
             yield
         if bound.cancelled_caught:
             self.abandon()
-
-    async def _finish(self, gen: PQGen[RV]) -> RV:
-        """
-        Run what must not be left half-way; a cancellation leaves it CLEANUP_SECONDS.
-        """
-        try:
-            return await self._drive(gen)
-        except trio.Cancelled:
-            with self._bounded():
-                return await self._drive(gen)
-            raise
 
     async def _settle(self) -> None:
         with self._bounded(), suppress(psycopg.Error):

@@ -5,14 +5,16 @@ import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import LiteralString, cast
+from typing import Any, LiteralString, cast
 
 import psycopg
 import pytest
 import trio
 from psycopg import errors, pq
 from psycopg._capabilities import Capabilities
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.waiting import Wait
 
 from engine.store import trio_psycopg
 from engine.store.trio_psycopg import CLEANUP_SECONDS, TrioConnection
@@ -159,6 +161,31 @@ async def test_a_repeated_query_is_prepared_on_the_server(connection: TrioConnec
     assert await _value(connection, "SELECT count(*) FROM pg_prepared_statements") == 1
 
 
+async def test_a_cursor_kept_for_a_query_gives_each_run_s_own_rows(connection: TrioConnection) -> None:
+    """
+    The same cursor, other parameters of other types, after an error too; one that was closed is replaced.
+    """
+    query: LiteralString = "SELECT %s, 10 / %s"
+    cursor = connection.cursor_for(query)
+    for value in (1, "text", None, [1, 2]):
+        assert connection.cursor_for(query) is cursor
+        await cursor.execute(query, [value, 5])
+        assert await cursor.fetchall() == [(value, 2)]
+        with pytest.raises(errors.DivisionByZero):
+            await cursor.execute(query, [value, 0])
+    await cursor.close()
+    assert connection.cursor_for(query) is not cursor
+
+
+async def test_the_cursors_kept_are_bounded(connection: TrioConnection) -> None:
+    """
+    Queries that are not constants, against the contract, cost speed and not memory.
+    """
+    for number in range(3 * trio_psycopg.MAX_CURSORS):
+        connection.cursor_for(cast(Any, f"SELECT {number}"))
+        assert len(connection._cursors) <= trio_psycopg.MAX_CURSORS
+
+
 async def test_a_server_cursor_fetches_in_portions(connection: TrioConnection) -> None:
     """
     Named cursors work inside a transaction.
@@ -195,10 +222,30 @@ async def test_parameters_and_results_of_30_mb_do_not_deadlock(connection: TrioC
     assert row == (len(big), big)
 
 
-async def test_a_long_executemany_lets_other_tasks_run(connection: TrioConnection) -> None:
+def _asking(times: int) -> PQGen[None]:
+    for _ in range(times):
+        yield Wait.W
+
+
+async def _always_writable(connection: TrioConnection) -> None:
+    await connection.wait(_asking(1000))
+
+
+async def _never_waiting(connection: TrioConnection) -> None:
+    for _ in range(1000):
+        await connection.wait(_asking(0))
+
+
+@pytest.mark.parametrize("operation", [_always_writable, _never_waiting])
+async def test_an_operation_that_never_blocks_does_not_starve_the_other_tasks(
+    connection: TrioConnection,
+    operation: Callable[[TrioConnection], Awaitable[None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """
-    A socket that is always ready does not starve the other tasks.
+    After each stretch of work without a wait, here of no length at all, others have their turn.
     """
+    monkeypatch.setattr(trio_psycopg, "MAX_BUSY_TIME", 0.0)
     steps = 0
 
     async def step() -> None:
@@ -207,14 +254,11 @@ async def test_a_long_executemany_lets_other_tasks_run(connection: TrioConnectio
             await trio.lowlevel.checkpoint()
             steps += 1
 
-    async with trio.open_nursery() as nursery, connection.cursor() as cursor:
+    async with trio.open_nursery() as nursery:
         nursery.start_soon(step)
-        started = trio.current_time()
-        rows = [(i, "x") for i in range(10_000)]
-        await cursor.executemany("INSERT INTO driver_rows VALUES (%s, %s)", rows)
-        elapsed = trio.current_time() - started
+        await operation(connection)
         nursery.cancel_scope.cancel()
-    assert steps > elapsed / 0.02
+    assert steps > 300
 
 
 async def test_two_tasks_sharing_a_connection_take_turns(
@@ -395,7 +439,13 @@ async def test_connecting_can_be_cancelled_and_leaves_no_socket(nursery: trio.Nu
 
     async def connect() -> None:
         with scope:
-            await TrioConnection.connect(f"host=127.0.0.1 port={port}")
+            try:
+                await TrioConnection.connect(f"host=127.0.0.1 port={port}")
+            except trio.Cancelled as cancelled:
+                kept.append(cancelled)  # and with it every frame that led there
+                raise
+
+    kept: list[trio.Cancelled] = []
 
     scope = trio.CancelScope()
     async with listener:
@@ -405,6 +455,7 @@ async def test_connecting_can_be_cancelled_and_leaves_no_socket(nursery: trio.Nu
         scope.cancel()
         with trio.fail_after(2):
             assert await peer.receive_some() == b""
+    assert kept
 
 
 # Cancellation
@@ -425,6 +476,47 @@ async def test_a_cancelled_query_stops_on_the_server_too(
     await _assert_usable(connection)
 
 
+async def _long_executemany(connection: TrioConnection) -> None:
+    async with connection.cursor() as cursor:
+        await cursor.executemany("SELECT pg_sleep(%s)", [(60,), (60,)])
+
+
+async def _long_pipeline(connection: TrioConnection) -> None:
+    async with connection.pipeline():
+        await connection.execute("SELECT pg_sleep(60)")
+        await connection.execute("SELECT pg_sleep(60)")
+
+
+async def _long_copy(connection: TrioConnection) -> None:
+    query = "COPY (SELECT pg_sleep(i * 60) FROM generate_series(0, 1) i) TO STDOUT"
+    async with connection.cursor() as cursor, cursor.copy(query) as copy:
+        async for _ in copy:
+            pass
+
+
+async def _long_stream(connection: TrioConnection) -> None:
+    async with _streamed(connection, "SELECT i FROM generate_series(0, 1) i, pg_sleep(i * 60)") as rows:
+        async for _ in rows:
+            pass
+
+
+@pytest.mark.parametrize("operation", [_long_executemany, _long_pipeline, _long_copy, _long_stream])
+async def test_many_statements_or_rows_stop_on_the_server_too(
+    connection: TrioConnection,
+    observer: TrioConnection,
+    nursery: trio.Nursery,
+    operation: Callable[[TrioConnection], Awaitable[None]],
+) -> None:
+    """
+    Pipelines, copies and streams are cancelled like a single query, and end as Cancelled, not as an error.
+    """
+    with trio.fail_after(5), trio.CancelScope() as scope:
+        nursery.start_soon(_cancel_when_busy, observer, connection.info.backend_pid, scope)
+        await operation(connection)
+    assert scope.cancelled_caught
+    await _assert_usable(connection)
+
+
 async def test_a_query_is_cancelled_without_libpq_17_too(
     connection: TrioConnection,
     observer: TrioConnection,
@@ -440,6 +532,23 @@ async def test_a_query_is_cancelled_without_libpq_17_too(
         await connection.execute("SELECT pg_sleep(60)")
     assert scope.cancelled_caught
     await _assert_usable(connection)
+
+
+async def test_a_cancel_request_that_may_still_arrive_never_hits_the_next_query(
+    connection: TrioConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Not begun, it leaves the connection as it was; interrupted on its way, it takes the connection along.
+    """
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await connection.cancel_safe()
+    assert scope.cancelled_caught
+    await _assert_usable(connection)
+    with trio.CancelScope() as scope, _cancelling_at(1, scope, monkeypatch, only="wait_readable"):
+        await connection.cancel_safe()
+    assert scope.cancelled_caught
+    assert connection.closed
 
 
 async def test_nothing_is_begun_in_a_cancelled_scope(connection: TrioConnection) -> None:
@@ -534,6 +643,19 @@ async def test_an_inner_transaction_can_be_cancelled_alone(
     assert scope.cancelled_caught
     rows = await (await connection.execute("SELECT text FROM driver_rows")).fetchall()
     assert rows == [("kept",)]
+
+
+async def test_a_server_cursor_is_closed_when_its_block_is_cancelled(connection: TrioConnection) -> None:
+    """
+    One that outlives its transaction would stay with the session for good.
+    """
+    with trio.CancelScope() as scope:
+        async with connection.cursor("held", withhold=True) as cursor:
+            await cursor.execute("SELECT 1")
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
+    assert await _value(connection, "SELECT count(*) FROM pg_cursors WHERE name = 'held'") == 0
 
 
 async def test_a_task_waiting_for_its_turn_can_be_cancelled(
