@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
+import psycopg
 import psycopg.conninfo
 import pytest
 import trio
@@ -72,8 +73,13 @@ async def test_a_database_of_ones_own_that_is_restarted(
 
     async def outage() -> None:
         assert database.pid is not None
-        os.kill(database.pid, signal.SIGINT)
-        await eventually(lambda: database.pid is None)
+        with suppress(psycopg.OperationalError), psycopg.connect(database.conninfo) as connection:
+            # So that the shutdown comes in the middle of statements.
+            connection.execute("lock table episodes")
+            waiting = "select 1 from pg_locks where not granted"
+            await eventually(lambda: connection.execute(waiting).fetchone())
+            os.kill(database.pid, signal.SIGINT)
+            await eventually(lambda: database.pid is None)
         await trio.sleep(OUTAGE)
         database.start()
 
