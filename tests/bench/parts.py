@@ -13,7 +13,7 @@ CONCURRENCIES = (1, 16)
 # Requests a second, connections that they may need at once; pairs of measurements in a round, and how long
 # each of a pair is, as part of an ordinary measurement.
 PACE, PACED_CONNECTIONS = 50, 64
-PAIRS, PAIRED = 8, 0.4
+PAIRS, PAIRED = 16, 0.2
 VIEWERS = 50
 SUBSCRIBERS = 1000
 REAL_TIME = "/real-time"

@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from loads import BenchError, Loads
 from parts import Bench
@@ -35,12 +36,13 @@ def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="greenroom-bench-"))
     # The embedded PostgreSQL of root runs as somebody else, who must get to its data.
     directory.chmod(0o755)
+    results: dict[str, Any] = {}
+    failure: BenchError | None = None
     try:
         _raise_open_files()
         bench = Bench(
             loads=Loads.compile(directory), directory=directory, seconds=given.seconds, rounds=given.rounds
         )
-        results = {}
         for part in given.parts or PARTS:
             print(f"measuring {part} …", file=sys.stderr)
             results[part] = getattr(bench, part)()
@@ -49,15 +51,18 @@ def main() -> int:
                 if leftover.is_dir():
                     shutil.rmtree(leftover)
     except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
+        failure = error
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    print(report(results))
+    if results:
+        print(report(results))
     kept = goals(results)
     if given.json is not None:
         machine = {"cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version()}
         given.json.write_text(json.dumps({"machine": machine, **results, "goals": kept}, indent=2) + "\n")
+    if failure is not None:
+        print(f"bench: {failure}", file=sys.stderr)
+        return 2
     return 1 if given.check and not all(kept.values()) else 0
 
 
