@@ -92,6 +92,17 @@ async def test_a_changed_state_is_told(stage, alice):
     assert [viewer.state for diff in stage.diffs for viewer in diff.joined] == ["viewing", "editing"]
 
 
+async def test_changes_without_end_do_not_put_the_diff_off_without_end(stage, alice, client):
+    """
+    It is told a tick after the first change, however many follow.
+    """
+    bob = client("bob-1")
+    with trio.fail_after(20):
+        while len(alice.presence) < 4:
+            await stage.join(bob, BOB, "editing" if len(bob.presence) % 2 else "viewing")
+    assert alice.presence[2] == joined(BOB, total=2)
+
+
 async def test_presence_and_events_are_heard_apart(stage, alice, client):
     """
     One may watch without being seen, and be seen without hearing events.

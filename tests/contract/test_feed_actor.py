@@ -1,0 +1,389 @@
+"""The feed: everything committed is handed on, in commit order, to all who need it."""
+
+import itertools
+from contextlib import asynccontextmanager
+
+import attrs
+import pytest
+import trio
+
+from engine.actors import feed as module
+from engine.actors.catalog import Brought, CatalogActor, SubscribeCatalog, Told
+from engine.actors.effects import Fed
+from engine.actors.episode import Committed
+from engine.actors.feed import Feed, episode_of
+from engine.actors.messages import Channels
+from engine.domain.event import EpisodeId, LogPlace
+from engine.errors import ParkedError, StoreUnavailableError
+from engine.runtime.mailbox import Mailbox, ask
+from engine.store.bell import Bell
+from engine.store.postgres import Database
+from tests.contract.studio import PATIENCE, Log, Studio
+
+NEVER = 3600.0
+
+
+@attrs.define(eq=False)
+class Watched:
+    """
+    The episodes that somebody watches, each with a mailbox that nobody reads; a stand-in for the registry.
+    """
+
+    mailboxes: dict[EpisodeId, Mailbox] = attrs.field(factory=dict)
+
+    def watch(self, event, room=100):
+        """
+        From now on somebody watches the episode of this event.
+        """
+        self.mailboxes[episode_of(event.topic)] = Mailbox(room, name="episode")
+
+    def tell_running_nowait(self, key, message):
+        """
+        As the registry does.
+        """
+        if key not in self.mailboxes:
+            return False
+        self.mailboxes[key].tell_nowait(message)
+        return True
+
+    def told(self, event):
+        """
+        What the episode of this event has been told since the last time.
+        """
+        return [message.event for message in self.mailboxes[episode_of(event.topic)].drain_nowait(100)]
+
+
+@attrs.define(eq=False)
+class Ringer:
+    """
+    A bell that counts, and can be away.
+    """
+
+    rung: int = 0
+    away: bool = False
+
+    async def ring(self):
+        """
+        As the bell does.
+        """
+        self.rung += 1
+        if self.away:
+            raise StoreUnavailableError("away")
+
+
+@attrs.define(eq=False, kw_only=True)
+class Kitchen:
+    """
+    A feed with everything around it: what it hands on stays in mailboxes until the test looks.
+    """
+
+    studio: Studio
+    log: Log
+    nursery: trio.Nursery
+    bell: Ringer = attrs.field(factory=Ringer)
+    episodes: Watched = attrs.field(factory=Watched)
+    catalog: Mailbox = attrs.field(factory=lambda: Mailbox(100, name="catalog"))
+    effects: list = attrs.field(factory=lambda: [Mailbox(100, name="p"), Mailbox(100, name="q")])
+    feed: Feed = attrs.field(init=False)
+
+    async def start(self, *, poll=NEVER, batch=100, place=None):
+        """
+        Begin with everything that is committed from now on.
+        """
+        self.feed = Feed(
+            log=self.log,
+            bell=self.bell,
+            episodes=self.episodes,
+            catalog=self.catalog,
+            effects=self.effects,
+            place=place or await self.studio.store.log.end(),
+            poll=poll,
+            batch=batch,
+        )
+        await self.nursery.start(self.feed.run)
+
+    async def brought(self, count):
+        """
+        The next so many events that the catalog is brought, by the feed, in however many messages.
+        """
+        found = []
+        with trio.fail_after(PATIENCE):
+            while len(found) < count:
+                message = await self.catalog.receive()
+                if isinstance(message, Brought):
+                    found += message.events
+        assert len(found) == count
+        return found
+
+    async def commit(self, *titles):
+        """
+        Write events here, and tell the feed as the gateway does.
+        """
+        events = [await self.studio.create(title) for title in titles]
+        for event in events:
+            self.feed.committed(event)
+        return events
+
+
+@pytest.fixture
+async def kitchen(studio):
+    """
+    A feed that is not running yet.
+    """
+    async with trio.open_nursery() as nursery:
+        yield Kitchen(studio=studio, log=Log(studio.store.log), nursery=nursery)
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_committed_here_is_told_at_once_to_who_is_nearest(kitchen):
+    """
+    Without a task switch: the episode's actor if it runs, and the catalog.
+    """
+    await kitchen.start()
+    first, second = [await kitchen.studio.create() for _ in range(2)]
+    kitchen.episodes.watch(first)
+    kitchen.feed.committed(first)
+    kitchen.feed.committed(second)
+    assert kitchen.episodes.told(first) == [first]
+    assert kitchen.catalog.drain_nowait(10) == [Told(first), Told(second)]
+
+
+async def test_everything_committed_is_handed_on_in_commit_order(kitchen):
+    """
+    To the catalog, to the plugins, and to the episodes that are watched, whoever committed it.
+    """
+    before = await kitchen.studio.create("before")
+    await kitchen.start(batch=2)
+    kitchen.episodes.watch(before)
+    events = [await kitchen.studio.create(title) for title in "abc"]
+    events.append(await kitchen.studio.update(episode_of(before.topic)))
+    kitchen.feed.wake()
+    assert await kitchen.brought(4) == events
+    assert kitchen.episodes.told(before) == events[3:]
+    for mailbox in kitchen.effects:
+        with trio.fail_after(PATIENCE):
+            fed = [await mailbox.receive(), await mailbox.receive()]
+        assert list(itertools.chain(*(message.events for message in fed))) == events
+        assert all(len(message.events) <= 2 for message in fed)
+        # Each begins where the one before it ended: a plugin sees whether it missed one.
+        ends = [message.events[-1].place for message in fed]
+        assert [message.after for message in fed][1:] == ends[:-1]
+        assert before.place <= fed[0].after < events[0].place
+
+
+async def test_told_and_brought_is_heard_once(kitchen, client):
+    """
+    The feed and a real catalog together: every event once, the told ones early.
+    """
+    hub, viewer = Channels(), client("viewer")
+    catalog = CatalogActor(mailbox=kitchen.catalog, hub=hub)
+    await kitchen.nursery.start(catalog.run)
+    await kitchen.start(poll=0.01)
+
+    def subscribing(reply):
+        return SubscribeCatalog(
+            session=viewer.session, outlet=viewer, format=viewer.format, announced=False, reply=reply
+        )
+
+    await ask(kitchen.catalog, subscribing)
+    events = []
+    for number in range(20):
+        if number % 3:
+            events += await kitchen.commit(f"{number}")
+        else:
+            events.append(await kitchen.studio.create(f"{number}"))
+    await viewer.wait(lambda it: len(it.ids) >= len(events))
+    last = await kitchen.commit("last")
+    await viewer.wait(lambda it: last[0].id in it.ids)
+    await trio.sleep(0.1)
+    assert sorted(viewer.ids) == sorted(event.id for event in events + last)
+
+
+async def test_an_episode_without_room_is_told_the_newest_later(kitchen):
+    """
+    It fetches what is between by itself: one message is owed, however many were refused.
+    """
+    await kitchen.start(poll=0.02)
+    created = await kitchen.studio.create()
+    await kitchen.brought(1)
+    kitchen.episodes.watch(created, room=1)
+    events = await kitchen.studio.write(episode_of(created.topic), 4)
+    assert await kitchen.brought(4) == events
+    assert kitchen.episodes.told(created) == events[:1]
+    mailbox = kitchen.episodes.mailboxes[episode_of(created.topic)]
+    with trio.fail_after(PATIENCE):
+        assert await mailbox.receive() == Committed(events[3])
+    reads = kitchen.log.reads
+    with trio.fail_after(PATIENCE):
+        while kitchen.log.reads < reads + 3:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    assert kitchen.episodes.told(created) == []
+
+
+@pytest.mark.parametrize("how", ["full", "parked", "closed"])
+async def test_whoever_cannot_be_told_holds_up_nobody(kitchen, how):
+    """
+    Full, parked or stopped: the writer does not notice, and all others are told.
+    """
+    await kitchen.start()
+    created = await kitchen.studio.create()
+    kitchen.episodes.watch(created, room=1)
+    episode, plugin = kitchen.episodes.mailboxes[episode_of(created.topic)], kitchen.effects[0]
+    match how:
+        case "full":
+            plugin.capacity = 1
+            for mailbox in (episode, plugin):
+                mailbox.tell_nowait(Fed(after=LogPlace(0, 0), events=()))
+        case "parked":
+            episode.refuse(lambda: ParkedError("parked"))
+        case "closed":
+            episode.close()
+            plugin.close()
+    event = await kitchen.studio.update(episode_of(created.topic))
+    kitchen.feed.committed(event)
+    assert await kitchen.brought(2) == [created, event]
+    with trio.fail_after(PATIENCE):
+        assert (await kitchen.effects[1].receive()).events == (created, event)
+
+
+async def test_the_catalogs_room_is_waited_for(kitchen):
+    """
+    It must not miss anything, and cannot fetch it.
+    """
+    kitchen.catalog.capacity = 1
+    await kitchen.start(batch=1)
+    events = [await kitchen.studio.create(title) for title in "abc"]
+    kitchen.feed.wake()
+    assert await kitchen.brought(3) == events
+
+
+async def test_the_feed_waits_for_the_database_and_leaves_nothing_out(kitchen, monkeypatch):
+    """
+    An outage is no crash.
+    """
+    monkeypatch.setattr(module, "AWAY", 0.01)
+    await kitchen.start()
+    kitchen.log.away = 3
+    events = await kitchen.commit("a", "b")
+    assert await kitchen.brought(2) == events
+    kitchen.bell.away = True
+    more = await kitchen.commit("c")
+    assert await kitchen.brought(1) == more
+    await trio.sleep(2 * module.RING_INTERVAL)
+    kitchen.bell.away = False
+    more = await kitchen.commit("d")
+    assert await kitchen.brought(1) == more
+
+
+async def test_what_an_older_transaction_holds_back_is_told_early_and_brought_late(kitchen):
+    """
+    The catalog hears of it at once, plugins when their order is certain; the log is asked now and then
+    meanwhile, not without a pause.
+    """
+    await kitchen.start()
+    async with kitchen.studio.transaction() as late:
+        held = await late.create("late")
+        events = await kitchen.commit("a", "b")
+        with trio.fail_after(PATIENCE):
+            assert [await kitchen.catalog.receive() for _ in events] == [Told(event) for event in events]
+        kitchen.log.reads = 0
+        await trio.sleep(0.3)
+        assert len(kitchen.catalog) == len(kitchen.effects[0]) == 0
+        assert 0 < kitchen.log.reads <= 0.3 / module.HELD_BACK
+    assert await kitchen.brought(3) == [held, *events]
+    with trio.fail_after(PATIENCE):
+        assert (await kitchen.effects[0].receive()).events == (held, *events)
+
+
+async def test_what_others_commit_is_found_by_polling_if_nobody_rings(kitchen):
+    """
+    The bell is a hint only.
+    """
+    await kitchen.start(poll=0.02)
+    event = await kitchen.studio.create()
+    assert await kitchen.brought(1) == [event]
+    assert kitchen.bell.rung == 0
+
+
+async def test_others_are_woken_for_what_is_committed_here_once_in_a_while(kitchen, monkeypatch):
+    """
+    A burst rings at its begin and at its end, not for every event.
+    """
+    monkeypatch.setattr(module, "RING_INTERVAL", 0.2)
+    await kitchen.start()
+    for number in range(10):
+        await kitchen.commit(f"{number}")
+        await kitchen.brought(1)
+    assert kitchen.bell.rung <= 2
+    with trio.fail_after(PATIENCE):
+        while kitchen.feed._rung < kitchen.feed._told:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    assert 1 <= kitchen.bell.rung <= 3
+
+
+async def test_the_place_outlives_a_crash_of_the_task(kitchen):
+    """
+    The next life goes on behind what has been handed on.
+    """
+    async with trio.open_nursery() as life:
+        kitchen.nursery = life
+        await kitchen.start(poll=0.01)
+        first = await kitchen.studio.create()
+        assert await kitchen.brought(1) == [first]
+        life.cancel_scope.cancel()
+    second = await kitchen.studio.create()
+    async with trio.open_nursery() as life:
+        await life.start(kitchen.feed.run)
+        assert await kitchen.brought(1) == [second]
+        life.cancel_scope.cancel()
+
+
+# The bell, on a real database
+
+
+@asynccontextmanager
+async def listening(store, conninfo):
+    """
+    A node that listens; `heard()` waits for the next ring.
+    """
+    sender, receiver = trio.open_memory_channel(100)
+    bell = Bell(database=Database(pool=store.background, deadline=PATIENCE), conninfo=conninfo, node="there")
+
+    async def heard():
+        with trio.fail_after(PATIENCE):
+            await receiver.receive()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bell.listen, lambda: sender.send_nowait(None))
+        # It listens: whatever was committed before that is to be read now.
+        await heard()
+        yield bell, heard, receiver
+        nursery.cancel_scope.cancel()
+
+
+async def test_nodes_wake_each_other_and_not_themselves(store, migrated_database):
+    """
+    A ring of another node is heard; one's own is not.
+    """
+    async with listening(store, migrated_database) as (bell, heard, receiver):
+        await bell.ring()
+        await store.bell.ring()
+        await heard()
+        await trio.sleep(0.05)  # for one too many to arrive
+        with pytest.raises(trio.WouldBlock):
+            receiver.receive_nowait()
+
+
+async def test_a_listener_whose_connection_breaks_listens_again(studio, store, migrated_database):
+    """
+    And reads the log, because nobody knows what it has not heard meanwhile.
+    """
+    listeners = (
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+        " where query like 'listen%%' and datname = current_database()"
+    )
+    async with listening(store, migrated_database) as (_, heard, _):
+        assert await studio.rows(listeners) == [(True,)]
+        await heard()
+        await store.bell.ring()
+        await heard()
