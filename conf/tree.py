@@ -63,6 +63,7 @@ class Server:
     backlog: Annotated[int, whole(1, 65535)]
     keep_alive: Duration
     header_timeout: Duration
+    body_timeout: Duration
     write_timeout: Duration
     max_body: Size
     max_header: Size

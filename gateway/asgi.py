@@ -1,8 +1,8 @@
-"""The ASGI application as one connection calls it. Knows no sockets and no bytes on the wire."""
+"""The ASGI application as Hypercorn's protocols call it. Knows no sockets and no bytes on the wire."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import attrs
 import structlog
@@ -11,11 +11,9 @@ from hypercorn.config import Config
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope, WWWScope
 
-from gateway.outlet import Outlet
+from gateway.exchange import BODY_PIECE
 
 log = structlog.get_logger()
-
-OUTLET_EXTENSION = "greenroom.outlet"
 
 _Send = Callable[[ASGISendEvent | None], Awaitable[None]]
 
@@ -24,8 +22,6 @@ class Caller(Protocol):
     """
     What a call asks of its connection.
     """
-
-    def open_outlet(self, scope: WWWScope, nursery: trio.Nursery) -> Outlet | None: ...
 
     def must_close(self) -> bool: ...
 
@@ -46,7 +42,16 @@ class Call:
     answer: _Send
     inbox: trio.MemorySendChannel[ASGIReceiveEvent]
     received: trio.MemoryReceiveChannel[ASGIReceiveEvent]
+    body_timeout: float
+    # A body may still come, and how long and how much of its current piece the client has had.
+    _is_coming: bool = attrs.field(init=False)
+    _waited: float = attrs.field(default=0, init=False)
+    _piece: int = attrs.field(default=0, init=False)
+    _is_answered: bool = attrs.field(default=False, init=False)
     _disconnect: ASGIReceiveEvent | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._is_coming = self.scope["type"] == "http"
 
     async def run(self, app: AppWrapper) -> None:
         try:
@@ -70,6 +75,26 @@ class Call:
             await self.inbox.send(message)
 
     async def receive(self) -> ASGIReceiveEvent:
+        if not self._is_coming:
+            return await self._receive()
+        began = trio.current_time()
+        with trio.move_on_after(self.body_timeout - self._waited):
+            message = await self._receive()
+            if message["type"] == "http.request":
+                self._is_coming = message["more_body"]
+                self._waited += trio.current_time() - began
+                self._piece += len(message["body"])
+                if self._piece >= BODY_PIECE:
+                    self._waited, self._piece = 0, 0
+            return message
+        self._is_coming = False
+        if not self._is_answered:
+            await self.send({"type": "http.response.start", "status": 408, "headers": []})
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self.put({"type": "http.disconnect"})
+        return await self._receive()
+
+    async def _receive(self) -> ASGIReceiveEvent:
         try:
             return await self.received.receive()
         except trio.EndOfChannel:
@@ -86,6 +111,7 @@ class Call:
         if message["type"] == "http.response.start" and self.caller.must_close():
             headers = [*message.get("headers", ()), (b"connection", b"close")]
             message = cast(ASGISendEvent, {**message, "headers": headers})
+        self._is_answered = True
         await self.answer(message)
         if message["type"] == "websocket.accept":
             self.caller.accepted()
@@ -96,20 +122,24 @@ class CallTasks(TaskGroup):
     Where a connection's tasks run; takes the place of Hypercorn's, whose calls can get stuck.
     """
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: Caller, body_timeout: float) -> None:
         super().__init__()
         self._caller = caller
+        self._body_timeout = body_timeout
 
     async def spawn_app(
         self, app: AppWrapper, config: Config, scope: Scope, send: _Send
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
         assert self._nursery is not None
         assert scope["type"] != "lifespan"
-        outlet = self._caller.open_outlet(scope, self._nursery)
-        if outlet is not None:
-            # Hypercorn types the values as dicts; ASGI leaves them to the server.
-            cast(dict[str, Any], scope["extensions"])[OUTLET_EXTENSION] = outlet
         inbox, received = trio.open_memory_channel[ASGIReceiveEvent](config.max_app_queue_size)
-        call = Call(scope=scope, caller=self._caller, answer=send, inbox=inbox, received=received)
+        call = Call(
+            scope=scope,
+            caller=self._caller,
+            answer=send,
+            inbox=inbox,
+            received=received,
+            body_timeout=self._body_timeout,
+        )
         self._nursery.start_soon(call.run, app)
         return call.put

@@ -5,7 +5,12 @@ import struct
 # RFC 6455, section 5.5: a control frame's payload has 125 bytes, two of which are the close code.
 MAX_REASON = 123
 
-_TEXT, _BINARY, _CLOSE = 0x81, 0x82, 0x88  # with the FIN bit: no message of ours is fragmented
+# With the FIN bit: no message of ours is fragmented.
+_TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
+# The code that stands for a close frame without one (RFC 6455, section 7.1.5); it is never sent.
+_NO_CODE = 1005
+
+PING = struct.pack("!BB", _PING, 0)
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -19,10 +24,19 @@ def binary_frame(payload: bytes) -> bytes:
     return _frame(_BINARY, payload)
 
 
+def pong_frame(payload: bytes) -> bytes:
+    """
+    Frame the answer to a ping: its payload comes back.
+    """
+    return _frame(_PONG, payload)
+
+
 def close_frame(code: int, reason: str = "") -> bytes:
     """
     Frame a close; a reason longer than the protocol allows is cut at a character.
     """
+    if code == _NO_CODE:
+        return _frame(_CLOSE, b"")
     text = reason.encode()
     if len(text) > MAX_REASON:
         text = text[:MAX_REASON].decode(errors="ignore").encode()

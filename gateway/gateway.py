@@ -36,7 +36,7 @@ class Gateway:
             try:
                 await trio.sleep_forever()
             finally:
-                self.application.real_time.drain()
+                self.application.drain()
                 shutdown.set()
 
     async def _serve(self, shutdown: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
@@ -58,14 +58,18 @@ def server_limits(settings: Settings) -> ServerLimits:
     """
     return ServerLimits(
         header_timeout=settings.server.header_timeout,
+        body_timeout=settings.server.body_timeout,
         keep_alive=settings.server.keep_alive,
         write_timeout=settings.server.write_timeout,
         shutdown_grace=settings.node.shutdown_grace,
         max_header=settings.server.max_header,
+        max_body=settings.server.max_body,
         max_message=settings.limits.max_message,
         backlog=settings.server.backlog,
         outlet_backlog=settings.realtime.outlet_backlog,
         outlet_deadline=settings.realtime.outlet_deadline,
+        ping_interval=settings.realtime.ping_interval,
+        ping_timeout=settings.realtime.ping_timeout,
     )
 
 

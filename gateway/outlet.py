@@ -12,6 +12,9 @@ import trio
 
 from gateway.frames import close_frame
 
+# Under which name a WebSocket's scope offers its outlet, where it has one.
+OUTLET_EXTENSION = "greenroom.outlet"
+
 TOO_SLOW = 4413
 _TOO_SLOW_FRAME = close_frame(TOO_SLOW, "too slow: reconnect and recover")
 
@@ -61,7 +64,8 @@ class Outlet:
     # The head of the backlog has partly been sent: it must be completed before anything else.
     _begun: bool = attrs.field(default=False, init=False)
     _slow: bool = attrs.field(default=False, init=False)
-    _dead: bool = attrs.field(default=False, init=False)
+    # Nothing more will be sent.
+    is_dead: bool = attrs.field(default=False, init=False)
     _patience: trio.CancelScope | None = attrs.field(default=None, init=False)
     # Bytes that the kernel ever took from the backlog, and who waits for how many.
     _taken: int = attrs.field(default=0, init=False)
@@ -75,7 +79,7 @@ class Outlet:
             return False
         sent = self._send(data)
         if sent == len(data):
-            return not self._dead
+            return not self.is_dead
         self._enqueue(data, sent, counts=True)
         if self._pushed > self.limit:
             self._give_up()
@@ -89,7 +93,7 @@ class Outlet:
         Raises:
             trio.BrokenResourceError: the client is gone, or was too slow.
         """
-        if not self._dead and not self._slow:
+        if not self.is_dead and not self._slow:
             sent = self._send(data)
             if sent < len(data):
                 self._enqueue(data, sent, counts=False)
@@ -101,14 +105,14 @@ class Outlet:
         else:
             # A loop that writes to a dead client must still let the others run.
             await trio.lowlevel.checkpoint()
-        if self._dead or self._slow:
+        if self.is_dead or self._slow:
             raise trio.BrokenResourceError("the client is gone or was too slow")
 
     def kill(self) -> None:
         """
         Abort now. The connection's reader sees the end of the stream and cleans up.
         """
-        if not self._dead:
+        if not self.is_dead:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
             self._end()
@@ -139,9 +143,10 @@ class Outlet:
         try:
             while self._backlog:
                 until = self._backlog[0].since + (self.grace if self._slow else self.deadline)
-                with trio.CancelScope(deadline=until) as self._patience:
+                # Whoever wakes the socket's reader wakes its writer too: it looks again, and waits on.
+                with trio.CancelScope(deadline=until) as self._patience, suppress(trio.ClosedResourceError):
                     await trio.lowlevel.wait_writable(self._socket)
-                if self._dead:
+                if self.is_dead:
                     return
                 if not self._patience.cancelled_caught:
                     self._flush()
@@ -194,13 +199,15 @@ class Outlet:
             self.on_slow()
 
     def _end(self) -> None:
-        if self._dead:
+        if self.is_dead:
             return
-        self._dead = True
+        self.is_dead = True
         self.is_open = False
         self._backlog = None
         self.pending = 0
         for _, done in self._writers:
             done.set()
         self._writers.clear()
+        if self._patience is not None:
+            self._patience.cancel()  # the drain must not outlive the socket
         self._on_end()

@@ -17,16 +17,19 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, LifespanState
+from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError, parse_socket_addr
 
 from engine.errors import StartupError
-from gateway.connection import Connection, ServerLimits
+from gateway.connection import Connection, open_connection
+from gateway.serving import ServerLimits, Serving
 
 __all__ = ["ServerLimits", "listen", "serve"]
 
 log = structlog.get_logger()
 
+# Seconds between two looks at the deadlines of all connections: none pays for a timer of its own.
+TICK = 0.25
 # Between two tries to accept while the process has no file descriptor left.
 ACCEPT_PAUSE = 0.1
 # Of the shutdown's grace, what connections may use; the rest is for the application's own shutdown.
@@ -98,9 +101,7 @@ async def serve(
         async with trio.open_nursery() as nursery:
             await nursery.start(lifespan.handle_lifespan)
             await lifespan.wait_for_startup()
-            ends = await _serve_connections(
-                wrapped, config, sockets, limits, ConnectionState(state), shutdown, tls, task_status
-            )
+            ends = await _serve_connections(app, config, sockets, limits, state, shutdown, tls, task_status)
             with trio.move_on_at(ends):
                 await lifespan.wait_for_shutdown()
             nursery.cancel_scope.cancel()
@@ -117,71 +118,86 @@ async def serve(
 
 
 async def _serve_connections(
-    app: AppWrapper,
+    app: ASGIFramework,
     config: Config,
     sockets: Sequence[socket.socket],
     limits: ServerLimits,
-    state: ConnectionState,
+    state: LifespanState,
     shutdown: trio.Event,
     tls: ssl.SSLContext | None,
     task_status: trio.TaskStatus[None],
 ) -> float:
-    context = WorkerContext(None)
+    """
+    Serve until all have gone or the grace for connections is over; when the whole grace will be over.
+    """
     connections: set[Connection] = set()
-
-    async def contain(connection: Connection) -> None:
-        try:
-            await connection.run()
-        except* Exception as group:
-            _log_failure(connection, group)
-        finally:
-            connections.discard(connection)
-
-    async def accept(listener: socket.socket) -> None:
-        exhausted = False
-        while True:
-            await trio.lowlevel.wait_readable(listener)
-            try:
-                sock, address = listener.accept()
-            except (BlockingIOError, ConnectionError):
-                continue  # the client left the queue
-            except OSError as error:
-                if not exhausted:
-                    log.warning("cannot accept connections", error=str(error))
-                exhausted = True
-                await trio.sleep(ACCEPT_PAUSE)
-            else:
-                exhausted = False
-                connection = Connection(
-                    app=app,
-                    config=config,
-                    context=context,
-                    limits=limits,
-                    state=state,
-                    sock=sock,
-                    tls=tls,
-                    client=parse_socket_addr(sock.family, address),
-                )
-                # Now, not in its task: a shutdown before that starts must find it.
-                connections.add(connection)
-                serving.start_soon(contain, connection)
-
-    async with trio.open_nursery() as serving:
-        async with trio.open_nursery() as accepting:
+    async with trio.open_nursery() as watching:
+        watching.start_soon(_watch_deadlines, connections)
+        async with trio.open_nursery() as nursery:
+            serving = Serving(
+                app=app,
+                limits=limits,
+                state=ConnectionState(state),
+                nursery=nursery,
+                tls=tls,
+                config=config,
+                context=WorkerContext(None),
+            )
+            async with trio.open_nursery() as accepting:
+                for listener in sockets:
+                    accepting.start_soon(_accept, serving, listener, connections)
+                task_status.started()
+                await shutdown.wait()
+                accepting.cancel_scope.cancel()
             for listener in sockets:
-                accepting.start_soon(accept, listener)
-            task_status.started()
-            await shutdown.wait()
-            accepting.cancel_scope.cancel()
-        for listener in sockets:
-            listener.close()
-        now = trio.current_time()
-        serving.cancel_scope.deadline = now + CONNECTIONS_SHARE * limits.shutdown_grace
-        await context.terminated.set()
-        for connection in connections:
-            if connection.is_idle:
-                connection.abort()
+                listener.close()
+            now = trio.current_time()
+            nursery.cancel_scope.deadline = now + CONNECTIONS_SHARE * limits.shutdown_grace
+            serving.is_draining = True
+            await serving.context.terminated.set()
+            for connection in connections:
+                if connection.is_idle:
+                    connection.abort()
+        watching.cancel_scope.cancel()
     return now + limits.shutdown_grace
+
+
+async def _accept(serving: Serving, listener: socket.socket, connections: set[Connection]) -> None:
+    exhausted = False
+    while True:
+        await trio.lowlevel.wait_readable(listener)
+        try:
+            sock, address = listener.accept()
+        except (BlockingIOError, ConnectionError):
+            continue  # the client left the queue
+        except OSError as error:
+            if not exhausted:
+                log.warning("cannot accept connections", error=str(error))
+            exhausted = True
+            await trio.sleep(ACCEPT_PAUSE)
+        else:
+            exhausted = False
+            connection = open_connection(serving, sock, parse_socket_addr(sock.family, address))
+            # Now, not in its task: a shutdown before that starts must find it.
+            connections.add(connection)
+            serving.nursery.start_soon(_contain, connection, connections, name="connection")
+
+
+async def _contain(connection: Connection, connections: set[Connection]) -> None:
+    try:
+        await connection.run()
+    except* Exception as group:
+        _log_failure(connection, group)
+    finally:
+        connections.discard(connection)
+
+
+async def _watch_deadlines(connections: set[Connection]) -> None:
+    while True:
+        await trio.sleep(TICK)
+        now = trio.current_time()
+        for connection in connections:
+            connection.wake_late(now)
 
 
 def _config(limits: ServerLimits) -> Config:

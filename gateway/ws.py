@@ -13,9 +13,9 @@ from engine.domain.event import Epoch, Offset, Position
 from engine.errors import EngineError, StoreUnavailableError
 from engine.node import Node
 from gateway import protocol
-from gateway.asgi import OUTLET_EXTENSION
 from gateway.auth import Authenticator, AuthError
 from gateway.limits import Bucket, SessionLimit
+from gateway.outlet import OUTLET_EXTENSION
 from gateway.protocol import FRAMED_JSON, JSON_LINES, BadMessageError, FramedJson, JsonLines, Ref
 from gateway.queue_outlet import QueueOutlet
 from gateway.session import Refusal, Session

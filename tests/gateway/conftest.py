@@ -290,13 +290,17 @@ def generous_limits(**limits: float) -> ServerLimits:
     """
     defaults: dict[str, Any] = {
         "header_timeout": 60,
+        "body_timeout": 60,
         "keep_alive": 60,
         "write_timeout": 60,
         "shutdown_grace": 60,
         "max_header": 16384,
+        "max_body": 16_777_216,
         "max_message": 65536,
         "backlog": 128,
         "outlet_backlog": 262144,
         "outlet_deadline": 60,
+        "ping_interval": 60,
+        "ping_timeout": 60,
     }
     return ServerLimits(**{**defaults, **limits})

@@ -263,7 +263,7 @@ async def test_a_method_that_is_none_names_those_that_are(greenroom):
         ("GET", "notifications/read-all"): {"POST"},
         ("GET", "engine/plugins/audit/resume"): {"POST"},
         ("POST", "/healthz"): {"GET"},
-        ("BREW", "/metrics"): {"GET"},
+        ("PATCH", "/metrics"): {"GET"},
     }
     for (method, path), allowed in wrong.items():
         answer = await greenroom.request(method, path, token="")

@@ -1,0 +1,107 @@
+"""TLS and HTTP/2, which are Hypercorn's: served and contained like the rest."""
+
+import ssl
+from datetime import UTC, datetime, timedelta
+
+import h2.connection
+import h2.events
+import pytest
+import trio
+
+from tests.gateway.applications import SOON, accept
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    signed = (
+        builder.not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    path.write_bytes(
+        signed.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return path
+
+
+async def test_http2_over_tls_is_served_and_contained(start, logs, certificate):
+    """
+    A request is answered; a frame that must not be ends that connection only.
+    """
+    server_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server_tls.load_cert_chain(certificate)
+    server_tls.set_alpn_protocols(["h2"])
+    served = await start(tls=server_tls)
+    client_tls = ssl.create_default_context(cafile=str(certificate))
+    client_tls.set_alpn_protocols(["h2"])
+    client = await served.connect()
+    client.stream = trio.SSLStream(
+        client.stream, client_tls, server_hostname="localhost", https_compatible=True
+    )
+    http2 = h2.connection.H2Connection()
+    http2.initiate_connection()
+    fields = {":method": "GET", ":path": "/", ":scheme": "https", ":authority": "localhost"}
+    http2.send_headers(1, list(fields.items()), end_stream=True)
+    await client.send(http2.data_to_send())
+    body = b""
+    with trio.fail_after(SOON):
+        while not body:
+            events = http2.receive_data(await client.stream.receive_some())
+            body = b"".join(event.data for event in events if isinstance(event, h2.events.DataReceived))
+    assert body == b"hello"
+    await client.send(bytes(9))  # DATA on stream 0
+    await client.receive_rest()
+    await client.stream.aclose()
+    await served.wait_all_ended()
+    assert not served.ended.is_set()
+    assert logs.tracebacks() == []
+
+
+async def test_over_tls_everything_works_except_that_there_is_no_outlet(start, logs, certificate):
+    """
+    HTTP, WebSocket and close codes are the same; the application falls back to `send`.
+    """
+    extensions = []
+
+    async def watch(scope, receive, send):
+        extensions.append(scope["extensions"])
+        await accept(receive, send)
+        await send({"type": "websocket.send", "text": "hello"})
+        await send({"type": "websocket.close", "code": 4401})
+
+    server_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server_tls.load_cert_chain(certificate)
+    served = await start({"/watch": watch}, tls=server_tls)
+    client_tls = ssl.create_default_context(cafile=str(certificate))
+
+    async def connect():
+        client = await served.connect()
+        client.stream = trio.SSLStream(
+            client.stream, client_tls, server_hostname="localhost", https_compatible=True
+        )
+        return client
+
+    naked = await served.connect()
+    await naked.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    await naked.receive_rest()
+    assert await (await connect()).get() == (200, b"hello")
+    viewer = await connect()
+    await viewer.upgrade("/watch")
+    assert await viewer.receive_frame() == (1, b"hello")
+    assert await viewer.receive_close() == 4401
+    assert "greenroom.outlet" not in extensions[0]
+    assert not served.ended.is_set()
+    assert logs.entries == [] and logs.tracebacks() == []
