@@ -36,7 +36,7 @@ class Gateway:
             try:
                 await trio.sleep_forever()
             finally:
-                self.application.drain()
+                self.application.real_time.drain()
                 shutdown.set()
 
     async def _serve(self, shutdown: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
