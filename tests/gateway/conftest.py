@@ -1,5 +1,6 @@
 """A server on a real port, clients on raw sockets, and what was logged meanwhile."""
 
+import itertools
 import logging
 import socket
 import struct
@@ -7,11 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from typing import Any
 
 import attrs
+import psycopg
+import psycopg.conninfo
 import pytest
 import trio
 import trio.testing
 from structlog.testing import capture_logs
 
+from engine.store.migrate import migrate
 from gateway.server import ServerLimits, listen, serve
 from tests.gateway.node_fixture import RunningNode, start_node
 
@@ -21,6 +25,7 @@ HANDSHAKE = (
 )
 # How long any test waits for something that should happen at once.
 SOON = 5
+_numbers = itertools.count(1)
 
 
 @attrs.define(eq=False)
@@ -191,9 +196,33 @@ def logs(caplog: pytest.LogCaptureFixture) -> Iterator[Logs]:
         yield Logs(entries, caplog)
 
 
+@pytest.fixture(scope="session")
+def migrated_template(postgres_conninfo: str) -> str:
+    """
+    A database with the schema and nothing else, to be copied: that is faster than to migrate.
+    """
+    name = "gateway_template"
+    with psycopg.connect(postgres_conninfo, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    migrate(psycopg.conninfo.make_conninfo(postgres_conninfo, dbname=name))
+    return name
+
+
+@pytest.fixture
+def migrated_database(postgres_conninfo: str, migrated_template: str) -> Iterator[str]:
+    """
+    A migrated database of the test's own.
+    """
+    name = f"gateway_{next(_numbers)}"
+    with psycopg.connect(postgres_conninfo, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
+        yield psycopg.conninfo.make_conninfo(postgres_conninfo, dbname=name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 async def start_greenroom(
-    nursery: trio.Nursery, empty_database: str, logs: Logs
+    nursery: trio.Nursery, migrated_database: str, logs: Logs
 ) -> AsyncIterator[Callable[..., Awaitable[RunningNode]]]:
     """
     Start a whole node: `await start_greenroom({"limits.message_burst": 2}, plugins={"name": plugin})`.
@@ -205,11 +234,13 @@ async def start_greenroom(
     async def start(
         options: Mapping[str, object] | None = None, *, plugins: Mapping[str, object] | None = None
     ) -> RunningNode:
-        started.append(await start_node(empty_database, nursery, plugins or {}, options or {}))
+        started.append(await start_node(migrated_database, nursery, plugins or {}, options or {}))
         return started[-1]
 
     yield start
     for running in started:
+        for frontend in running.frontends:
+            await frontend.vanish()
         if not running.ended.is_set():
             await running.stop()
     if not any(running.may_log_tracebacks for running in started):

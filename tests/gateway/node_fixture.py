@@ -19,7 +19,6 @@ from engine.domain.access import Role
 from engine.domain.event import LogPlace
 from engine.node import Node
 from engine.plugin_host import PluginHost
-from engine.store.migrate import migrate
 from gateway.app import Application
 from gateway.auth import Authenticator, issue
 from gateway.gateway import Gateway
@@ -132,9 +131,16 @@ class Frontend:
         try:
             extra = await self._read()
         except ConnectionClosed as closed:
+            await self.vanish()
             assert closed.reason is not None
             return closed.reason.code
         raise AssertionError(f"not closed, but told {extra}")
+
+    async def vanish(self) -> None:
+        """
+        Drop the connection. trio-websocket leaves it open even after a close that it was sent.
+        """
+        await trio.aclose_forcefully(self.ws._stream)
 
     async def _read(self) -> dict[str, Any]:
         with trio.fail_after(SOON):
@@ -154,6 +160,7 @@ class RunningNode:
     conninfo: str
     nursery: trio.Nursery
     ended: trio.Event
+    frontends: list[Frontend] = attrs.field(factory=list)
     # A test that makes an actor crash finds its traceback in the log, as it should be.
     may_log_tracebacks: bool = False
 
@@ -223,8 +230,11 @@ class RunningNode:
                 use_ssl=False,
                 extra_headers=[(name.encode(), value.encode()) for name, value in headers],
                 subprotocols=list(subprotocols),
+                # Else a client that does not read its messages does not hear the close either.
+                message_queue_size=1000,
             )
-        return Frontend(ws)
+        self.frontends.append(Frontend(ws))
+        return self.frontends[-1]
 
     async def connect(
         self, user: str = "bob@example.com", *, role: str = "viewer", name: str = "", ttl: float = 600
@@ -265,6 +275,9 @@ class RunningNode:
         await until(lambda: all(actor.cursor.place >= LogPlace(*place) for actor in actors))
 
     async def stop(self) -> None:
+        """
+        Stop as SIGTERM does; clients that are still there are told.
+        """
         with trio.fail_after(SOON):
             await self.node.stop()
             await self.ended.wait()
@@ -297,10 +310,9 @@ async def start_node(
     conninfo: str, nursery: trio.Nursery, plugins: Mapping[str, object], options: Mapping[str, object]
 ) -> RunningNode:
     """
-    Start a node on a fresh database; `plugins` are objects, beside the built-in ones.
+    Start a node on a migrated database; `plugins` are objects, beside the built-in ones.
     """
     settings = load(None, environ={}, overrides={**QUICK, **options}).settings
-    migrate(conninfo)
     host = PluginHost(decision_budget=settings.plugins.decision_budget)
     host.load(settings.plugins.enabled, discover=False)
     for name, plugin in plugins.items():

@@ -102,7 +102,7 @@ async def test_who_leaves_is_gone_for_the_others(greenroom, episode):
         await dave.ws.aclose()
         assert (await told(bob, left=["Dave"]))["total"] == 2
     with trio.fail_after(1):
-        await trio.aclose_forcefully(erin.ws._stream)
+        await erin.vanish()
         assert (await told(bob, left=["Erin"]))["total"] == 1
     assert await carol.pending() == []
     assert (await carol.ask(type="leave", resourceType="episode", resourceId=episode["id"]))[
