@@ -55,7 +55,8 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # it ships with
     never be migrated again.
     """
 
-    def copy(self) -> AbstractContextManager["_Backend"]:
+    # yoyo uses it in a `with` only, which closes it.
+    def copy(self) -> AbstractContextManager["_Backend"]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return nullcontext(self)
 
     @contextmanager
