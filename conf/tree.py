@@ -71,6 +71,7 @@ class Server:
     tls_key: Text
     require_if_match: Flag
     reconnect_after: DurationOrZero
+    reconnect_window: DurationOrZero
 
 
 @attrs.frozen(kw_only=True)
@@ -132,6 +133,8 @@ class Realtime:
     ping_timeout: Duration
     replay_ring: Count
     replay_limit: Count
+    position_interval: Duration
+    position_check: Duration
 
 
 @attrs.frozen(kw_only=True)
@@ -144,6 +147,8 @@ class Presence:
     write_behind: Duration
     reload_grace: DurationOrZero
     heartbeat: Duration
+    active_for: Duration
+    diff_size: Count
 
 
 @attrs.frozen(kw_only=True)
@@ -154,6 +159,17 @@ class Feed:
 
     poll: Duration
     batch: Count
+
+
+@attrs.frozen(kw_only=True)
+class Retention:
+    """
+    How long the event log is kept.
+    """
+
+    events_age: Duration
+    events_per_topic: Count
+    interval: Duration
 
 
 @attrs.frozen(kw_only=True)
@@ -235,6 +251,7 @@ class Settings:
     realtime: Realtime
     presence: Presence
     feed: Feed
+    retention: Retention
     plugins: Plugins
     supervision: Supervision
     log: Log

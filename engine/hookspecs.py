@@ -8,7 +8,7 @@ import attrs
 import pluggy
 
 from engine.domain.access import Action, Identity
-from engine.domain.event import Event
+from engine.domain.event import Event, UserId
 from engine.domain.fields import FieldError
 
 PROJECT = "greenroom"
@@ -42,6 +42,13 @@ class Transaction(Protocol):
     ) -> list[Mapping[str, Any]]:
         """
         Run one statement; answers its rows.
+        """
+        ...
+
+    async def tell_user(self, user: UserId, type: str, data: Mapping[str, Any]) -> None:
+        """
+        Tell one person something: an event in the log of the topic `user:<id>`, which that person's sessions
+        may subscribe to. `data` is what they are shown.
         """
         ...
 

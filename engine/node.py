@@ -1,9 +1,7 @@
 """The node: builds the engine's parts, hangs them into the supervision tree, and takes them down in order."""
 
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import Any
 
 import attrs
@@ -11,39 +9,26 @@ import trio
 
 from conf.settings import Child, Settings
 from engine.actors.catalog import CatalogActor
-from engine.actors.effects import EffectActor, EffectSettings, Resume
-from engine.actors.episode import Crash, EpisodeActor, EpisodeMessage
+from engine.actors.effects import EffectActor, EffectMessage, EffectSettings, Resume
+from engine.actors.episode import Crash, EpisodeMessage
 from engine.actors.feed import Feed
 from engine.actors.messages import Channels
 from engine.actors.presence import PresenceWriter
-from engine.domain.event import EpisodeId, LogPlace
-from engine.plugin_host import Effect, PluginHost
+from engine.actors.retention import Retention
+from engine.actors.user import UserMessage
+from engine.domain.event import EpisodeId, UserId
+from engine.plugin_host import PluginHost
 from engine.runtime.backoff import Backoff
-from engine.runtime.child import ChildInfo, ChildSpec, Restart, RestartPolicy
+from engine.runtime.child import ChildInfo, ChildSpec
 from engine.runtime.loop_guard import LoopGuard
 from engine.runtime.mailbox import Mailbox, ask
 from engine.runtime.registry import Registry
 from engine.runtime.supervisor import Strategy, Supervisor
 from engine.store.embedded import EmbeddedPostgres
 from engine.store.store import Store
+from engine.topics import Topics, policy_of
 
 Run = Callable[[trio.TaskStatus[None]], Awaitable[None]]
-
-
-def policy_of(child: Child) -> RestartPolicy:
-    """
-    How the settings want this kind of child restarted.
-    """
-    return RestartPolicy(
-        restart=Restart(child.restart),
-        max_restarts=child.max_restarts,
-        within=child.within,
-        backoff_first=child.backoff_first,
-        backoff_cap=child.backoff_cap,
-        backoff_jitter=child.backoff_jitter,
-        grace=child.grace,
-        cool_down=child.cool_down,
-    )
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -61,11 +46,14 @@ class Node:
     embedded: EmbeddedPostgres | None
     root: Supervisor
     episode_supervisor: Supervisor
+    user_supervisor: Supervisor
     plugin_supervisor: Supervisor
     episodes: Registry[EpisodeId, EpisodeMessage]
+    users: Registry[UserId, UserMessage]
     catalog: CatalogActor
     effects: Mapping[str, EffectActor]
     presence: PresenceWriter
+    retention: Retention
     feed: Feed
     guard: LoopGuard
 
@@ -92,29 +80,53 @@ class Node:
         kinds = settings.supervision
         guard = LoopGuard(settings.plugins.block_limit)
         episode_supervisor = Supervisor("episodes", strategy=Strategy.ONE_FOR_ONE)
-        presence = PresenceWriter(rows=store.presence, interval=settings.presence.write_behind)
-        episodes: Registry[EpisodeId, EpisodeMessage] = Registry(
-            episode_supervisor,
-            kind="episode",
-            policy=policy_of(kinds.episode),
-            capacity=kinds.episode.mailbox,
-            idle=kinds.episode.idle,
-            start=partial(_episode_actor, settings, store, hub, presence),
+        user_supervisor = Supervisor("users", strategy=Strategy.ONE_FOR_ONE)
+        presence = PresenceWriter(
+            rows=store.presence,
+            interval=settings.presence.write_behind,
+            heartbeat=settings.presence.heartbeat,
         )
-        catalog = CatalogActor(mailbox=Mailbox(kinds.catalog.mailbox, name="catalog"), hub=hub)
-        effects = {
-            effect.plugin: _effect_actor(settings, store, guard, end, effect) for effect in plugins.effects()
+        topics = Topics(settings=settings, store=store, hub=hub, on_presence=presence)
+        episodes = topics.episodes(episode_supervisor)
+        users = topics.users(user_supervisor)
+        catalog = topics.catalog(end)
+        retention = Retention(
+            log=store.patient_log,
+            age=settings.retention.events_age,
+            count=settings.retention.events_per_topic,
+            interval=settings.retention.interval,
+        )
+        found = plugins.effects()
+        mailboxes = {
+            effect.plugin: Mailbox[EffectMessage](kinds.plugin.mailbox, name=f"plugin/{effect.plugin}")
+            for effect in found
         }
         feed = Feed(
             log=store.log,
             bell=store.bell,
             episodes=episodes,
+            users=users,
             catalog=catalog.mailbox,
-            effects=[actor.mailbox for actor in effects.values()],
+            effects=list(mailboxes.values()),
+            retention=retention,
             place=end,
             poll=settings.feed.poll,
             batch=settings.feed.batch,
         )
+        effects = {
+            effect.plugin: EffectActor(
+                effect=effect,
+                mailbox=mailboxes[effect.plugin],
+                log=store.log,
+                cursors=store.cursors,
+                settings=_effect_settings(settings),
+                beginning=end,
+                guard=guard,
+                wake_feed=feed.wake,
+                chance=random.Random(),  # noqa: S311 -- jitter needs no secrecy
+            )
+            for effect in found
+        }
         return cls(
             settings=settings,
             store=store,
@@ -123,11 +135,14 @@ class Node:
             embedded=embedded,
             root=Supervisor("node", strategy=Strategy.ONE_FOR_ONE),
             episode_supervisor=episode_supervisor,
+            user_supervisor=user_supervisor,
             plugin_supervisor=Supervisor("plugins", strategy=Strategy.ONE_FOR_ONE),
             episodes=episodes,
+            users=users,
             catalog=catalog,
             effects=effects,
             presence=presence,
+            retention=retention,
             feed=feed,
             guard=guard,
         )
@@ -176,7 +191,11 @@ class Node:
         """
         The supervision tree as JSON: every supervisor with its children, and what their mailboxes hold.
         """
-        supervisors = {"episodes": self.episode_supervisor, "plugins": self.plugin_supervisor}
+        supervisors = {
+            "episodes": self.episode_supervisor,
+            "users": self.user_supervisor,
+            "plugins": self.plugin_supervisor,
+        }
         mailboxes: dict[str, Mailbox[Any]] = {"catalog": self.catalog.mailbox}
         mailboxes |= {name: actor.mailbox for name, actor in self.effects.items()}
 
@@ -207,6 +226,7 @@ class Node:
         await self._child("bell", "feed", kinds.feed, self._listen)
         await self._child("presence", "presence", kinds.presence, self.presence.run)
         await self._child("episodes", "supervisor", kinds.episode, self.episode_supervisor.run)
+        await self._child("users", "supervisor", kinds.episode, self.user_supervisor.run)
         await self._child("catalog", "catalog", kinds.catalog, self.catalog.run)
         await self._child("plugins", "supervisor", kinds.plugin, self.plugin_supervisor.run)
         for name, actor in self.effects.items():
@@ -214,6 +234,7 @@ class Node:
                 name=name, kind="plugin", run=actor.run, policy=policy_of(kinds.plugin), park=True
             )
             await self.plugin_supervisor.start_child(spec)
+        await self._child("retention", "feed", kinds.feed, self.retention.run)
         await self._child("feed", "feed", kinds.feed, self.feed.run)
         # The gateway's drain is what the node's grace is for; a second more, and it is cut off.
         grace = max(kinds.gateway.grace, self.settings.node.shutdown_grace + 1)
@@ -232,45 +253,12 @@ class Node:
         await self.store.bell.listen(self.feed.wake)
 
 
-def _episode_actor(
-    settings: Settings,
-    store: Store,
-    hub: Channels,
-    presence: PresenceWriter,
-    key: EpisodeId,
-    mailbox: Mailbox[EpisodeMessage],
-) -> EpisodeActor:
-    return EpisodeActor(
-        id=key,
-        mailbox=mailbox,
-        hub=hub,
-        log=store.log,
-        episodes=store.episodes,
-        epoch=store.epoch,
-        tick=settings.presence.tick,
-        ring=deque(maxlen=settings.realtime.replay_ring),
-        replay_limit=settings.realtime.replay_limit,
-        on_presence=presence,
-    )
-
-
-def _effect_actor(
-    settings: Settings, store: Store, guard: LoopGuard, end: LogPlace, effect: Effect
-) -> EffectActor:
+def _effect_settings(settings: Settings) -> EffectSettings:
     kind = settings.supervision.plugin
-    return EffectActor(
-        effect=effect,
-        mailbox=Mailbox(kind.mailbox, name=f"plugin/{effect.plugin}"),
-        log=store.log,
-        cursors=store.cursors,
-        settings=EffectSettings(
-            budget=settings.plugins.effect_budget,
-            batch=settings.plugins.batch,
-            linger=settings.plugins.linger,
-            failures_to_quarantine=settings.plugins.failures_to_quarantine,
-            backoff=Backoff(first=kind.backoff_first, cap=kind.backoff_cap, jitter=kind.backoff_jitter),
-        ),
-        beginning=end,
-        guard=guard,
-        chance=random.Random(),  # noqa: S311 -- jitter needs no secrecy
+    return EffectSettings(
+        budget=settings.plugins.effect_budget,
+        batch=settings.plugins.batch,
+        linger=settings.plugins.linger,
+        failures_to_quarantine=settings.plugins.failures_to_quarantine,
+        backoff=Backoff(first=kind.backoff_first, cap=kind.backoff_cap, jitter=kind.backoff_jitter),
     )

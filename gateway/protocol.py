@@ -1,12 +1,12 @@
 """The JSON protocol of /real-time: what clients may send, and how everything that is sent to them looks."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, assert_never
+from typing import Annotated, Any, assert_never
 
 import msgspec
 
-from engine.actors.messages import Message, PresenceUpdate, Subscribed
-from engine.domain.event import Event, Position, iso
+from engine.actors.messages import Message, PresenceUpdate, Reached, Subscribed
+from engine.domain.event import CatalogPosition, Event, Position, iso
 from gateway.frames import text_frame
 
 NAMESPACE = "/real-time"
@@ -27,10 +27,10 @@ TRY_LATER = 4503
 
 class Since(msgspec.Struct, forbid_unknown_fields=True):
     """
-    A client's position: the last offset it has, and the epoch it has it from.
+    A client's position, as it was given: an offset, and the epoch it is of.
     """
 
-    offset: int
+    offset: int | str
     epoch: str
 
 
@@ -96,6 +96,18 @@ class Leave(msgspec.Struct, tag="leave", tag_field="type", rename="camel", forbi
     ref: Ref = None
 
 
+class Viewers(msgspec.Struct, tag="viewers", tag_field="type", rename="camel", forbid_unknown_fields=True):
+    """
+    Ask who is present, a page at a time.
+    """
+
+    resource_type: str
+    resource_id: str
+    after: str = ""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 100
+    ref: Ref = None
+
+
 class Call(msgspec.Struct, tag="call", tag_field="type", forbid_unknown_fields=True):
     """
     Ask a plugin.
@@ -114,7 +126,7 @@ class Ping(msgspec.Struct, tag="ping", tag_field="type", forbid_unknown_fields=T
     ref: Ref = None
 
 
-ClientMessage = Connect | Refresh | Subscribe | Unsubscribe | SetPresence | Leave | Call | Ping
+ClientMessage = Connect | Refresh | Subscribe | Unsubscribe | SetPresence | Leave | Viewers | Call | Ping
 _decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _encode = msgspec.json.encode
 
@@ -149,12 +161,27 @@ def error(ref: Ref, code: str, message: str) -> bytes:
     return _reply("error", ref, {"code": code, "message": message})
 
 
-def bye(code: int, reason: str, *, reconnect_after: float, resume: bool) -> bytes:
+def bye(
+    code: int,
+    reason: str,
+    *,
+    reconnect_after: float,
+    resume: bool,
+    positions: Mapping[str, Position | CatalogPosition],
+) -> bytes:
     """
-    The last message before a close: why, and whether and after how many seconds to come back.
+    The last message before a close: why, whether and after how many seconds to come back, and from where.
     """
-    more = {"code": code, "reason": reason, "reconnect_after": reconnect_after, "resume": resume}
-    return _encode({"type": "bye", **more})
+    return _encode(
+        {
+            "type": "bye",
+            "code": code,
+            "reason": reason,
+            "reconnect_after": round(reconnect_after, 3),
+            "resume": resume,
+            "positions": {topic: position_json(position) for topic, position in positions.items()},
+        }
+    )
 
 
 def _reply(kind: str, ref: Ref, more: Mapping[str, object]) -> bytes:
@@ -207,6 +234,7 @@ def presence_frame(update: PresenceUpdate) -> dict[str, Any]:
         "total": update.total,
         "joined": [viewer.to_json(update.resource_id) for viewer in update.joined],
         "left": [viewer.to_json(update.resource_id) for viewer in update.left],
+        "complete": update.complete,
         "summary": {"names": list(update.names), "others": max(0, update.total - len(update.names))},
         **({} if shown is None else {"viewers": [viewer.to_json(update.resource_id) for viewer in shown]}),
     }
@@ -225,11 +253,18 @@ def subscribed_frame(first: Subscribed) -> dict[str, Any]:
     }
 
 
-def position_json(position: Position | None) -> dict[str, Any] | None:
+def reached_frame(reached: Reached) -> dict[str, Any]:
+    """
+    How far the catalog's subscribers have heard everything.
+    """
+    return {"type": "position", "topic": reached.topic, "position": position_json(reached.position)}
+
+
+def position_json(position: Position | CatalogPosition) -> dict[str, Any]:
     """
     A position as clients keep it and send it back.
     """
-    return None if position is None else {"offset": position.offset, "epoch": position.epoch}
+    return {"offset": position.offset, "epoch": position.epoch}
 
 
 def encode_message(message: Message) -> bytes:
@@ -241,6 +276,8 @@ def encode_message(message: Message) -> bytes:
             return _encode(event_frame(message))
         case PresenceUpdate():
             return _encode(presence_frame(message))
+        case Reached():
+            return _encode(reached_frame(message))
         case Subscribed():
             return _encode(subscribed_frame(message))
         case _:

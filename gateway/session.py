@@ -2,18 +2,34 @@
 
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import attrs
 import structlog
 import trio
 
 from engine.actors.catalog import SubscribeCatalog
-from engine.actors.episode import Join, Leave, Subscribe, presence_topic
+from engine.actors.episode import Heartbeat, Join, Leave, presence_topic
 from engine.actors.messages import Message
+from engine.actors.topic_log import Subscribe
 from engine.domain.access import Action, Identity, refusal
-from engine.domain.event import CATALOG, EpisodeId, Position, Topic, episode_topic, utc_now
-from engine.domain.presence import STATES, Meta, SessionId
+from engine.domain.event import (
+    CATALOG,
+    CatalogPosition,
+    EpisodeId,
+    Epoch,
+    Offset,
+    Position,
+    Topic,
+    UserId,
+    episode_topic,
+    user_topic,
+    utc_now,
+)
+from engine.domain.presence import STATES, Meta, SessionId, ViewerPage, page
 from engine.errors import ActorStoppedError, EngineError
 from engine.hookspecs import Resource
 from engine.node import Node
@@ -27,6 +43,8 @@ log = structlog.get_logger()
 PATIENCE = 5.0
 # An actor that crashes while it is asked is asked once more.
 ATTEMPTS = 2
+# Seconds between two heartbeats that actors are told of, at least.
+HEARTBEAT = 5.0
 
 
 @attrs.frozen
@@ -37,6 +55,16 @@ class Refusal:
 
     code: str
     message: str
+
+
+@attrs.frozen
+class Since:
+    """
+    A position as a client sends it back, not yet checked.
+    """
+
+    offset: int | str
+    epoch: str
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -62,25 +90,30 @@ class Session:
         """
         Listen to the catalog, as whoever chooses nothing does.
         """
-        return await self._patiently(partial(self._join_catalog, announced=False))
+        return await self._patiently(partial(self._join_catalog, None, announced=False))
 
-    async def subscribe(self, topic: str, since: Position | None, *, snapshot: bool) -> Refusal | None:
+    async def subscribe(self, topic: str, since: Since | None, *, snapshot: bool) -> Refusal | None:
         """
         Listen to a topic. The client is answered by the topic's actor, in order with the topic's events.
         """
         if len(self._topics) >= self.max_subscriptions and topic not in self._topics:
             return Refusal("too_many", f"a session has at most {self.max_subscriptions} subscriptions")
+        kind, _, key = topic.partition(":")
         if topic == CATALOG:
-            join = partial(self._join_catalog, announced=True)
-        else:
-            episode = _episode_of(topic)
-            if episode is None:
-                return Refusal(
-                    "unknown_topic", f"there is no topic {topic!r}; topics are catalog, episode:<id>"
-                )
+            join = partial(self._join_catalog, since, snapshot=snapshot)
+        elif kind == "episode" and (episode := _uuid(key)) is not None:
             if (no := await self._may_view(episode)) is not None:
                 return no
-            join = partial(self._join_episode, episode, since, snapshot)
+            join = partial(self._join_log, self.node.episodes.ask, episode, since, snapshot)
+        elif topic == user_topic(self.identity.user):
+            join = partial(self._join_log, self.node.users.ask, self.identity.user, since, snapshot)
+        elif kind == "user":
+            return Refusal("forbidden", "another person's topic is not for you")
+        else:
+            return Refusal(
+                "unknown_topic",
+                f"there is no topic {topic!r}; topics are catalog, episode:<id>, user:<your id>",
+            )
         if (no := await self._patiently(join)) is not None:
             return no
         if not self._chose:
@@ -132,6 +165,46 @@ class Session:
         await self._tell_left(episode)
         return None
 
+    def viewers(self, resource_type: str, resource_id: str, after: str, limit: int) -> ViewerPage | Refusal:
+        """
+        A page of those who are present on an episode that this session is present on, or subscribed to.
+        """
+        episode = _uuid(resource_id)
+        there = episode is not None and (episode in self._present or episode_topic(episode) in self._topics)
+        if resource_type != "episode" or episode is None or not there:
+            return Refusal("not_present", f"this session is not present on {resource_type} {resource_id!r}")
+        return page(
+            self.node.hub.metas(presence_topic(episode_topic(episode))),
+            now=utc_now(),
+            active_for=timedelta(seconds=self.node.settings.presence.active_for),
+            after=after,
+            limit=limit,
+        )
+
+    def heartbeat(self) -> None:
+        """
+        The client has given a sign of life: where it is present, it is active.
+        """
+        now = utc_now()
+        for episode, meta in self._present.items():
+            if (now - meta.active_at).total_seconds() >= HEARTBEAT:
+                alive = self._present[episode] = attrs.evolve(meta, active_at=now)
+                self.node.hub.track(presence_topic(episode_topic(episode)), self.id, alive)
+                with suppress(EngineError):
+                    self.node.episodes.tell_running_nowait(episode, Heartbeat(self.id, alive))
+
+    def positions(self) -> dict[str, Position | CatalogPosition]:
+        """
+        How far each topic that this session listens to has got.
+        """
+        found: dict[str, Position | CatalogPosition] = {}
+        for topic in self._topics:
+            if topic == CATALOG:
+                found[topic] = self.node.catalog.position
+            elif (offset := self.node.hub.position(topic)) is not None:
+                found[topic] = Position(offset, self.node.store.epoch)
+        return found
+
     async def end(self) -> None:
         """
         Forget the session everywhere, within PATIENCE; others see its user leave.
@@ -155,7 +228,8 @@ class Session:
         )
         if reason is not None:
             return Refusal("forbidden", reason)
-        known = episode_topic(episode) in self._topics or episode in self._present
+        # A running actor's episode is known to exist: a crowd that returns does not ask the store.
+        known = episode in self.node.episodes
         if not known and await self.node.store.episodes.log_offset(episode) is None:
             return Refusal("not_found", f"there is no episode {episode}")
         return None
@@ -172,30 +246,47 @@ class Session:
                     return None
         return Refusal("try_later", f"the topic's actor did not answer within {PATIENCE:g} s")
 
-    async def _join_catalog(self, *, announced: bool) -> None:
+    async def _join_catalog(
+        self, since: Since | None, *, snapshot: bool = False, announced: bool = True
+    ) -> None:
+        position = CatalogPosition.parsed(str(since.offset), Epoch(since.epoch)) if since else None
+
         def wish(reply: Reply[None]) -> SubscribeCatalog:
             return SubscribeCatalog(
                 session=self.id,
                 outlet=self.outlet,
                 format=self.format,
                 announced=announced,
+                since=position,
+                # A position that none of ours can be recovers nothing, and is shown the present state.
+                wants_snapshot=snapshot or (since is not None and position is None),
                 reply=reply,
             )
 
         await ask(self.node.catalog.mailbox, wish)
 
-    async def _join_episode(self, episode: EpisodeId, since: Position | None, snapshot: bool) -> None:
+    async def _join_log(
+        self,
+        ask_actor: Callable[[Any, Callable[[Reply[None]], Subscribe]], Awaitable[None]],
+        key: EpisodeId | UserId,
+        since: Since | None,
+        snapshot: bool,
+    ) -> None:
+        position = None
+        if since is not None and isinstance(since.offset, int):
+            position = Position(Offset(since.offset), Epoch(since.epoch))
+
         def wish(reply: Reply[None]) -> Subscribe:
             return Subscribe(
                 session=self.id,
                 outlet=self.outlet,
                 format=self.format,
-                since=since,
-                wants_snapshot=snapshot,
+                since=position,
+                wants_snapshot=snapshot or (since is not None and position is None),
                 reply=reply,
             )
 
-        await self.node.episodes.ask(episode, wish)
+        await ask_actor(key, wish)
 
     async def _join_viewers(self, episode: EpisodeId, state: str, name: str | None) -> None:
         now = utc_now()
@@ -220,11 +311,6 @@ class Session:
         if self.identity.name != self.identity.user:
             return self.identity.name
         return printable(wished) or self.identity.name
-
-
-def _episode_of(topic: str) -> EpisodeId | None:
-    kind, _, key = topic.partition(":")
-    return _uuid(key) if kind == "episode" else None
 
 
 def _uuid(text: str) -> EpisodeId | None:

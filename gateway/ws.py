@@ -1,5 +1,6 @@
 """The WebSocket at /real-time: reads our JSON protocol and lets a session do what the client says."""
 
+import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, assert_never
@@ -9,7 +10,8 @@ import structlog
 import trio
 
 from engine.domain.access import Identity
-from engine.domain.event import Epoch, Offset, Position
+from engine.domain.event import CatalogPosition, Position
+from engine.domain.presence import ViewerPage
 from engine.errors import EngineError, StoreUnavailableError
 from engine.node import Node
 from gateway import protocol
@@ -18,7 +20,7 @@ from gateway.limits import Bucket, SessionLimit
 from gateway.outlet import OUTLET_EXTENSION
 from gateway.protocol import FRAMED_JSON, JSON_LINES, BadMessageError, FramedJson, JsonLines, Ref
 from gateway.queue_outlet import QueueOutlet
-from gateway.session import Refusal, Session
+from gateway.session import Refusal, Session, Since
 
 log = structlog.get_logger()
 
@@ -35,10 +37,12 @@ class Closing(Exception):  # noqa: N818 -- the ordinary end of a connection, not
     End this connection with a code and a reason; who catches it sends `bye` and closes.
     """
 
-    def __init__(self, code: int, reason: str) -> None:
+    def __init__(self, code: int, reason: str, *, later: float = 0.0) -> None:
         super().__init__(reason)
         self.code = code
         self.reason = reason
+        # Seconds beyond `server.reconnect_after` that the client is told to stay away.
+        self.later = later
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -50,6 +54,7 @@ class RealTime:
     node: Node
     authenticator: Authenticator
     sessions: SessionLimit
+    chance: random.Random = attrs.field(factory=random.Random)
     _open: "set[Connection]" = attrs.field(factory=set, init=False)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -66,10 +71,13 @@ class RealTime:
 
     def drain(self) -> None:
         """
-        Tell every client to come back later, and close.
+        Tell every client to come back later, spread evenly over a window, and close.
         """
-        for connection in list(self._open):
-            connection.close_soon(protocol.GOING_AWAY, "the node stops; come back")
+        window = self.node.settings.server.reconnect_window
+        for number, connection in enumerate(clients := list(self._open)):
+            # Evenly, not at random: chance would send too many at once somewhere in the window.
+            later = window * (number + self.chance.random()) / len(clients)
+            connection.close_soon(Closing(protocol.GOING_AWAY, "the node stops; come back", later=later))
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -82,7 +90,8 @@ class Connection:
     scope: Mapping[str, Any]
     receive: Receive
     send: Send
-    _session: Session | None = attrs.field(default=None, init=False)
+    # Where its topics were when the session ended.
+    _positions: Mapping[str, Position | CatalogPosition] = attrs.field(factory=dict, init=False)
     # Ended from outside: with the reason that `close_soon` leaves behind.
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _closing: Closing | None = attrs.field(default=None, init=False)
@@ -113,11 +122,11 @@ class Connection:
             await self._serve(queue, token)
             nursery.cancel_scope.cancel()
 
-    def close_soon(self, code: int, reason: str) -> None:
+    def close_soon(self, closing: Closing) -> None:
         """
-        Let the connection end with this code.
+        Let the connection end like this.
         """
-        self._closing = Closing(code, reason)
+        self._closing = closing
         self._scope.cancel()
 
     async def _serve(self, outlet: Any, token: str | None) -> None:
@@ -173,6 +182,7 @@ class Connection:
                 raise Closing(protocol.TRY_LATER, no.message)
             await self._converse(session)
         finally:
+            self._positions = session.positions()
             sessions.release(identity.user)
             await session.end()
 
@@ -195,15 +205,16 @@ class Connection:
             if self._bucket.take() > 0:
                 raise Closing(protocol.TOO_MANY, "too many messages; slow down")
             try:
-                refusal = await self._handle(session, message)
+                answer = await self._handle(session, message)
             except StoreUnavailableError as error:
-                refusal = Refusal("try_later", str(error))
+                answer = Refusal("try_later", str(error))
             except EngineError as error:
-                refusal = Refusal("refused", str(error))
-            if refusal is None:
-                self._reply(protocol.ok(message.ref))
+                answer = Refusal("refused", str(error))
+            session.heartbeat()
+            if isinstance(answer, Refusal):
+                self._reply(protocol.error(message.ref, answer.code, answer.message))
             else:
-                self._reply(protocol.error(message.ref, refusal.code, refusal.message))
+                self._reply(protocol.ok(message.ref, **answer))
 
     async def _next_before(self, expiry: float) -> protocol.ClientMessage:
         with trio.move_on_at(expiry):
@@ -216,10 +227,13 @@ class Connection:
         leeway = self.gateway.node.settings.auth.leeway
         return trio.current_time() + max(0.0, identity.expires_at + leeway - time.time())
 
-    async def _handle(self, session: Session, message: protocol.ClientMessage) -> Refusal | None:
+    async def _handle(self, session: Session, message: protocol.ClientMessage) -> Refusal | dict[str, Any]:
+        """
+        Do what the client says; answers what to say in the reply, or why not.
+        """
         match message:
             case protocol.Subscribe(topic=topic, since=since, snapshot=snapshot):
-                position = Position(Offset(since.offset), Epoch(since.epoch)) if since else None
+                position = Since(since.offset, since.epoch) if since else None
                 refusal = await session.subscribe(topic, position, snapshot=snapshot)
             case protocol.SetPresence():
                 refusal = await session.be_present(
@@ -237,11 +251,16 @@ class Connection:
                 )
             case protocol.Call(name=name):
                 refusal = Refusal("unknown_call", f"no plugin answers {name!r}")
+            case protocol.Viewers():
+                found = session.viewers(
+                    message.resource_type, message.resource_id, message.after, message.limit
+                )
+                return found if isinstance(found, Refusal) else _viewers(message.resource_id, found)
             case protocol.Ping():
                 refusal = None
             case _:
                 assert_never(message)
-        return refusal
+        return refusal or {}
 
     def _refresh(self, session: Session, token: str) -> Refusal | None:
         try:
@@ -277,8 +296,16 @@ class Connection:
             protocol.NOT_AUTHENTICATED,
             protocol.FORBIDDEN,
         )
-        after = self.gateway.node.settings.server.reconnect_after if comes_back else 0.0
-        self._reply(protocol.bye(closing.code, closing.reason, reconnect_after=after, resume=comes_back))
+        after = self.gateway.node.settings.server.reconnect_after + closing.later if comes_back else 0.0
+        self._reply(
+            protocol.bye(
+                closing.code,
+                closing.reason,
+                reconnect_after=after,
+                resume=comes_back,
+                positions=self._positions,
+            )
+        )
         reason = closing.reason.encode()[:REASON_BYTES].decode(errors="ignore")
         await self.send({"type": "websocket.close", "code": closing.code, "reason": reason})
 
@@ -287,7 +314,15 @@ class Connection:
 
     async def _watch_queue(self, queue: QueueOutlet) -> None:
         await queue.wait_slow()
-        self.close_soon(protocol.TOO_SLOW, "too slow: reconnect and recover")
+        self.close_soon(Closing(protocol.TOO_SLOW, "too slow: reconnect and recover"))
+
+
+def _viewers(resource_id: str, found: ViewerPage) -> dict[str, Any]:
+    return {
+        "viewers": [viewer.to_json(resource_id) for viewer in found.viewers],
+        "total": found.total,
+        "next_after": found.next_after,
+    }
 
 
 def _token_of(scope: Mapping[str, Any]) -> tuple[str | None, str | None]:

@@ -15,7 +15,7 @@ values (%s, %s, %s, %s, %s, %s, %s, %s)
 @hookimpl
 async def on_events(context: Context, events: Sequence[Event]) -> None:
     """
-    Write one notification for each event that somebody is to be told of, exactly once.
+    Write one notification for each event that somebody is to be told of, exactly once, and tell them.
     """
     records = [record for event in events if (record := notification_of(event)) is not None]
     if not records:
@@ -37,3 +37,7 @@ async def on_events(context: Context, events: Sequence[Event]) -> None:
                 for record in records
             ],
         )
+        for record in records:
+            await transaction.tell_user(
+                record.user, "notification_created", {"notification": record.to_json()}
+            )

@@ -13,10 +13,20 @@ import psycopg
 import psycopg.conninfo
 import psycopg.sql
 import pytest
+import structlog
 
 from engine.store.embedded import EmbeddedPostgres
 
 _numbers = itertools.count(1)
+
+# Logged as plain text: structlog's own default draws every traceback with all its variables.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+        structlog.dev.ConsoleRenderer(colors=False),
+    ]
+)
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,25 @@
 """The actor of the topic `catalog`: every event of every episode, for the list page."""
 
+from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import assert_never
 
 import attrs
 import trio
 
-from engine.actors.messages import Channels, Message, Subscribed
-from engine.domain.event import CATALOG, Event, EventId, LogPlace, Topic
+from engine.actors.messages import Channels, Message, Reached, Subscribed
+from engine.domain.event import CATALOG, CatalogPosition, Epoch, Event, EventId, LogPlace, Topic
 from engine.domain.presence import SessionId
+from engine.errors import StoreUnavailableError
 from engine.runtime.hub import Format, Outlet
 from engine.runtime.mailbox import Mailbox, Reply
+from engine.store.events import EventLog
 
 TURN = 256
 # Events told by their writers before the feed brought them; beyond it one waits for the feed.
 AHEAD = 10_000
+
+Snapshot = Callable[[], Awaitable[dict[str, object]]]
 
 
 @attrs.frozen
@@ -37,15 +43,18 @@ class Brought:
 @attrs.frozen(kw_only=True)
 class SubscribeCatalog:
     """
-    A session wants to hear of everything from now on. Answered when it does.
+    A session wants to hear of everything, from its position on or from now. Answered when it does, or with
+    StoreUnavailableError.
     """
 
     session: SessionId
     outlet: Outlet
     format: Format[Message]
-    # Whether the client asked, and so wants to be answered.
+    # Whether the client asked, and so is told where its subscription begins.
     announced: bool
     reply: Reply[None]
+    since: CatalogPosition | None = None
+    wants_snapshot: bool = False
 
 
 CatalogMessage = Told | Brought | SubscribeCatalog
@@ -56,15 +65,36 @@ class CatalogActor:
     """
     Own which events the catalog has heard of, so that it hears of each once.
 
-    The object outlives a crash of its task, and with it this knowledge.
+    Events go out as soon as they are told. The position that clients are given is the feed's place: whoever
+    returns with it gets everything after it, a few events perhaps again; their ids tell. The object
+    outlives a crash of its task, and with it this knowledge.
     """
 
     mailbox: Mailbox[CatalogMessage]
     hub: Channels
-    # Published ahead of the feed; each leaves when the feed brings it.
-    _ahead: set[EventId] = attrs.field(factory=set, init=False)
+    log: EventLog
+    epoch: Epoch
+    snapshot: Snapshot
     # As far as the feed has brought events: what is told later than it was brought is old.
-    _brought: LogPlace = attrs.field(default=LogPlace(0, 0), init=False)
+    brought: LogPlace
+    # The most events that a returning client is sent; who missed more gets a snapshot.
+    replay_limit: int
+    # The newest brought events, in commit order, without a hole; bounded by its maxlen.
+    ring: deque[Event]
+    # Seconds between two messages that tell the position, at least.
+    position_interval: float
+    # Published ahead of the feed; each leaves when the feed brings it.
+    _ahead: dict[EventId, Event] = attrs.field(factory=dict, init=False)
+    # When subscribers are to be told their position; None when they know.
+    _position_at: float | None = attrs.field(default=None, init=False)
+    _loaded: bool = attrs.field(default=False, init=False)
+
+    @property
+    def position(self) -> CatalogPosition:
+        """
+        Where those stand who have heard everything that was published.
+        """
+        return CatalogPosition(self.brought, self.epoch)
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """
@@ -73,8 +103,14 @@ class CatalogActor:
         with self.mailbox.serving():
             task_status.started()
             while True:
-                message = await self.mailbox.receive()
-                await self._handle([message, *self.mailbox.drain_nowait(TURN - 1)])
+                message = None
+                with trio.move_on_at(float("inf") if self._position_at is None else self._position_at):
+                    message = await self.mailbox.receive()
+                if message is None:
+                    self._position_at = None
+                    await self.hub.publish_fairly(CATALOG, [Reached(topic=CATALOG, position=self.position)])
+                else:
+                    await self._handle([message, *self.mailbox.drain_nowait(TURN - 1)])
 
     async def _handle(self, messages: list[CatalogMessage]) -> None:
         ready: list[Event] = []
@@ -87,33 +123,68 @@ class CatalogActor:
                 case SubscribeCatalog():
                     await self._publish(ready)
                     ready = []
-                    self._subscribe(message)
+                    try:
+                        await self._subscribe(message)
+                    except StoreUnavailableError as error:
+                        message.reply.fail(error)
                 case _:
                     assert_never(message)
         await self._publish(ready)
 
     def _told(self, event: Event) -> list[Event]:
-        if event.place <= self._brought or event.id in self._ahead or len(self._ahead) >= AHEAD:
+        if event.place <= self.brought or event.id in self._ahead or len(self._ahead) >= AHEAD:
             return []
-        self._ahead.add(event.id)
+        self._ahead[event.id] = event
         return [event]
 
     def _bring(self, events: tuple[Event, ...]) -> list[Event]:
-        new = []
-        for event in events:
-            if event.id in self._ahead:
-                self._ahead.discard(event.id)
-            else:
-                new.append(event)
-        self._brought = max(self._brought, events[-1].place)
+        new = [event for event in events if self._ahead.pop(event.id, None) is None]
+        self.ring.extend(events)
+        self.brought = events[-1].place
+        if self._position_at is None:
+            self._position_at = trio.current_time() + self.position_interval
         return new
 
-    def _subscribe(self, wish: SubscribeCatalog) -> None:
-        first = Subscribed(topic=CATALOG, recovered=False, position=None)
-        data = wish.format.encode(first) if wish.announced else b""
-        if wish.outlet.push(data):
+    async def _subscribe(self, wish: SubscribeCatalog) -> None:
+        missed, recovered = await self._recover(wish.since)
+        snapshot = None
+        if wish.wants_snapshot or (wish.since is not None and not recovered):
+            snapshot = await self.snapshot()
+        first = Subscribed(topic=CATALOG, recovered=recovered, position=self.position, snapshot=snapshot)
+        messages: list[Message] = [first, *missed] if wish.announced else []
+        # No checkpoint from here on: nothing may be published between the replay and the subscription.
+        if wish.outlet.push(b"".join([wish.format.encode(message) for message in messages])):
             self.hub.subscribe(CATALOG, wish.session, wish.outlet, wish.format)
         wish.reply.set(None)
+
+    async def _recover(self, since: CatalogPosition | None) -> tuple[list[Event], bool]:
+        """
+        The published events after a position, and whether they are all there is.
+        """
+        if since is None or since.epoch != self.epoch or since.place > self.brought:
+            return [], False
+        await self._load_ring()
+        if self.ring and since.place >= self.ring[0].place:
+            events = [event for event in self.ring if event.place > since.place]
+        elif since.place < await self.log.cut():
+            return [], False
+        else:
+            limit = self.replay_limit + 1
+            events = await self.log.after_of_episodes(since.place, self.brought, limit)
+        if len(events) > self.replay_limit:
+            return [], False
+        # Those ahead of the feed were published already, to everyone else.
+        return [*events, *self._ahead.values()], True
+
+    async def _load_ring(self) -> None:
+        # So that those who return after a restart, all at once, need not ask the store one by one.
+        if not self._loaded:
+            assert self.ring.maxlen is not None
+            if len(self.ring) < self.ring.maxlen:
+                newest = await self.log.newest_of_episodes(self.brought, self.ring.maxlen)
+                self.ring.clear()
+                self.ring.extend(newest)
+            self._loaded = True
 
     async def _publish(self, events: list[Event]) -> None:
         """

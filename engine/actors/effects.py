@@ -2,7 +2,7 @@
 
 import random
 import traceback
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import assert_never
@@ -11,7 +11,7 @@ import attrs
 import structlog
 import trio
 
-from engine.domain.event import Event, LogPlace
+from engine.domain.event import Event, LogPlace, is_private
 from engine.errors import EngineError, StoreUnavailableError
 from engine.hookspecs import Transaction
 from engine.plugin_host import Effect
@@ -108,6 +108,8 @@ class EffectActor:
     chance: random.Random
     # Interrupts a hook that blocks the event loop.
     guard: LoopGuard
+    # Called when effects have appended events to the log.
+    wake_feed: Callable[[], None]
     cursor: Cursor = attrs.field(init=False)
     # Failures in a row; of one event, because a batch that fails is taken apart.
     failures: int = attrs.field(default=0, init=False)
@@ -189,20 +191,24 @@ class EffectActor:
             case _:
                 assert_never(message)
 
-    async def _hand_over(self, events: list[Event]) -> None:
+    async def _hand_over(self, batch: list[Event]) -> None:
+        # What one person is told is said to that person, not to plugins; the cursor passes it.
+        events = [event for event in batch if not is_private(event.topic)]
         transaction = self.cursors.begin(self.cursor)
         context = EffectContext(plugin=self.effect.plugin, attempt=self.failures + 1, writes=transaction)
         done = 0
         try:
             try:
-                if self.effect.takes_many:
+                if self.effect.takes_many and events:
                     await self._call(context, tuple(events))
                     done = len(events)
                 else:
                     for event in events:
                         await self._call(context, event)
                         done += 1
-                cursor = await transaction.commit(events[-1])
+                cursor = await transaction.commit(batch[-1])
+                if transaction.told:
+                    self.wake_feed()
             except (StoreUnavailableError, CursorMovedError):
                 raise
             except Exception as error:

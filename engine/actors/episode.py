@@ -1,55 +1,23 @@
-"""The actor of one watched episode: offset order, gap filling, subscriptions, presence."""
+"""The actor of one watched episode: its log for its subscribers, and who is there."""
 
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
-from typing import TypeVar, assert_never
+from collections.abc import Iterable
+from typing import assert_never
 
 import attrs
 import trio
 
-from engine.actors.messages import Channels, Message, PresenceUpdate, Subscribed
+from engine.actors.messages import Channels, Message, PresenceUpdate
 from engine.actors.presence import PresenceSink
-from engine.domain.event import EpisodeId, Epoch, Event, Offset, Position, Topic, UserId, episode_topic
-from engine.domain.presence import Meta, Presence, SessionId, Viewer
-from engine.errors import StoreUnavailableError
+from engine.actors.topic_log import Committed, Subscribe, TopicLog
+from engine.domain.event import EpisodeId, Topic, UserId, utc_now
+from engine.domain.presence import Diff, Meta, Presence, SessionId
 from engine.runtime.hub import Format, Outlet
 from engine.runtime.mailbox import Mailbox, Reply
-from engine.store.episodes import Episodes
-from engine.store.events import EventLog
-
-T = TypeVar("T")
 
 # Messages handled in one turn: what they publish leaves as one write per subscriber.
 TURN = 256
-# Events fetched at a time to fill a gap.
-FILL = 500
-# Seconds until it is tried again while the database is away.
-AWAY = 0.5
-
-
-@attrs.frozen
-class Committed:
-    """
-    An event of this episode was committed.
-    """
-
-    event: Event
-
-
-@attrs.frozen(kw_only=True)
-class Subscribe:
-    """
-    A session wants to hear of this episode, from its position on or from now. Answered when it does, or
-    with StoreUnavailableError.
-    """
-
-    session: SessionId
-    outlet: Outlet
-    format: Format[Message]
-    since: Position | None
-    wants_snapshot: bool
-    reply: Reply[None]
+# Viewers shown to somebody who has just come; the rest is paged over REST.
+WELCOME = 50
 
 
 @attrs.frozen(kw_only=True)
@@ -64,6 +32,16 @@ class Join:
     outlet: Outlet
     format: Format[Message]
     reply: Reply[None]
+
+
+@attrs.frozen
+class Heartbeat:
+    """
+    A present session has given a sign of life; the hub tracks its meta already.
+    """
+
+    session: SessionId
+    meta: Meta
 
 
 @attrs.frozen
@@ -83,7 +61,7 @@ class Crash:
     """
 
 
-EpisodeMessage = Committed | Subscribe | Join | Leave | Crash
+EpisodeMessage = Committed | Subscribe | Join | Heartbeat | Leave | Crash
 
 
 class InjectedCrashError(Exception):
@@ -99,6 +77,19 @@ def presence_topic(topic: Topic) -> Topic:
     return Topic(f"{topic}#presence")
 
 
+@attrs.frozen(kw_only=True)
+class PresenceTimes:
+    """
+    In seconds: how long changes are gathered for one diff, how long one who left may come back unnoticed,
+    how often silence is looked for, and how often the log is compared with what subscribers have heard.
+    """
+
+    tick: float
+    reload_grace: float
+    silence: float
+    position_check: float
+
+
 @attrs.define(eq=False, kw_only=True)
 class EpisodeActor:
     """
@@ -110,223 +101,144 @@ class EpisodeActor:
     id: EpisodeId
     mailbox: Mailbox[EpisodeMessage]
     hub: Channels
-    log: EventLog
-    episodes: Episodes
-    epoch: Epoch
-    # Seconds that presence changes are gathered for one diff.
-    tick: float
-    # The newest events, for returning clients; bounded by its maxlen.
-    ring: deque[Event]
-    # The most events that a returning client is sent; who missed more gets a snapshot.
-    replay_limit: int
+    log: TopicLog
+    presence: Presence
+    times: PresenceTimes
     on_presence: PresenceSink
-    topic: Topic = attrs.field(init=False)
-    _next: Offset = attrs.field(init=False, default=Offset(0))
-    # Events that overtook an earlier one; emptied as soon as the gap is filled. Bounded by TURN.
-    _early: dict[Offset, Event] = attrs.field(factory=dict, init=False)
-    _presence: Presence = attrs.field(init=False)
     # When the next diff is due; None while nothing changed.
     _diff_at: float | None = attrs.field(default=None, init=False)
+    # Sessions that left, with the time from which that shows: a reload of the page is back before.
+    _leaving: dict[SessionId, tuple[UserId, float]] = attrs.field(factory=dict, init=False)
+    _silence_at: float = attrs.field(default=0.0, init=False)
+    _check_at: float = attrs.field(default=0.0, init=False)
 
-    def __attrs_post_init__(self) -> None:
-        self.topic = episode_topic(self.id)
-        self._presence = Presence.rebuilt(self.hub.metas(presence_topic(self.topic)))
+    @property
+    def _there(self) -> Topic:
+        return presence_topic(self.log.topic)
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """
         Live until nobody is interested any more.
         """
         with self.mailbox.serving():
-            await self._begin()
+            now = trio.current_time()
+            self._silence_at, self._check_at = now + self.times.silence, now + self.times.position_check
+            self.presence.rebuild(self.hub.metas(self._there), utc_now())
+            await self.log.begin()
             task_status.started()
+            self.on_presence.began(self.id, self.presence.viewers(utc_now()))
+            if self.presence.total:
+                # A diff may have been lost with the life before: tell everyone anew.
+                await self._publish_presence(self._everyone())
             while not (await self._turn() and self.is_idle()):
                 pass
 
     def is_idle(self) -> bool:
         """
-        Whether nobody listens, and nobody is present.
+        Whether nobody listens, and nobody is present or may come back unnoticed.
         """
-        there = presence_topic(self.topic)
-        return not (self.hub.subscribers(self.topic) or self.hub.subscribers(there) or self.hub.metas(there))
-
-    async def _begin(self) -> None:
-        # After a crash the hub still knows what the subscribers have heard last: from there on they are
-        # owed everything. A fresh actor owes nothing older than now.
-        head = await _patiently(partial(self.episodes.log_offset, self.id)) or Offset(0)
-        heard = self.hub.position(self.topic)
-        self._next = Offset((head if heard is None else heard) + 1)
-        if head >= self._next:
-            await self._fill(head)
-        viewers = tuple(self._presence.viewers())
-        self.on_presence.began(self.id, viewers)
-        if viewers:
-            # A diff may have been lost with the life before: tell everyone everything once.
-            await self._publish_presence(total=len(viewers), viewers=viewers)
+        listeners = self.hub.subscribers(self.log.topic) + self.hub.subscribers(self._there)
+        return not (listeners or self.presence.total or self.hub.metas(self._there))
 
     async def _turn(self) -> bool:
         """
-        Handle what waits. True when nothing has come for the idle time.
+        Handle what waits, and what is due. True when nothing has come for the idle time.
         """
         message: EpisodeMessage | None = None
         waited = False
-        with trio.move_on_at(self._diff_at if self._diff_at is not None else trio.current_time() + 3600):
+        with trio.move_on_at(self._due()):
             message = await self.mailbox.receive_or_idle()
             waited = message is None
         if message is not None:
             await self._handle([message, *self.mailbox.drain_nowait(TURN - 1)])
-        if self._diff_at is not None and trio.current_time() >= self._diff_at:
-            await self._tell_presence()
+        await self._do_what_is_due()
         return waited
+
+    def _due(self) -> float:
+        leaving = min((due for _, due in self._leaving.values()), default=float("inf"))
+        diff = float("inf") if self._diff_at is None else self._diff_at
+        return min(leaving, diff, self._silence_at, self._check_at)
 
     async def _handle(self, messages: Iterable[EpisodeMessage]) -> None:
         for message in messages:
             match message:
                 case Committed(event):
-                    # Too old: the feed brings again what the writer already told us.
-                    if event.offset >= self._next:
-                        self._early[event.offset] = event
+                    self.log.note(event)
                 case Subscribe():
-                    await self._publish_ready()
-                    try:
-                        await self._subscribe(message)
-                    except StoreUnavailableError as error:
-                        message.reply.fail(error)
+                    await self.log.subscribe(message)
                 case Join():
                     self._join(message)
+                case Heartbeat(session, meta):
+                    if self.presence.meta(session, meta.user) is not None:
+                        self.presence.put(session, meta)
+                        self._plan_diff()
                 case Leave(session, user):
-                    self._presence.drop(session, user)
-                    self._plan_diff()
+                    self._leaving[session] = (user, trio.current_time() + self.times.reload_grace)
                 case Crash():
                     raise InjectedCrashError(f"episode {self.id} was told to crash")
                 case _:
                     assert_never(message)
-        await self._publish_ready()
+        await self.log.publish_ready()
 
-    async def _publish_ready(self) -> None:
-        if not self._early:
-            return
-        latest = max(self._early)
-        if len(self._early) <= latest - self._next:
-            await self._fill(latest)
-            return
-        await self._publish([self._early.pop(Offset(number)) for number in range(self._next, latest + 1)])
-
-    async def _fill(self, until: Offset) -> None:
-        """
-        Publish everything up to `until`, from the store where it was not told.
-        """
-        while self._next <= until:
-            # No more than that: a snapshot must not be older than its position.
-            count = min(FILL, until - self._next + 1)
-            missing = await _patiently(partial(self.log.since, self.topic, Offset(self._next - 1), count))
-            assert missing, f"{self.topic} has a hole at {self._next}, though {until} is committed"
-            await self._publish(missing)
-        self._early = {offset: event for offset, event in self._early.items() if offset >= self._next}
-
-    async def _publish(self, events: list[Event]) -> None:
-        # The position first: if publishing is cut off in the middle, nobody is told anything twice.
-        self._next = Offset(events[-1].offset + 1)
-        self.hub.note_position(self.topic, events[-1].offset)
-        self.ring.extend(events)
-        await self.hub.publish_fairly(self.topic, events)
-
-    async def _subscribe(self, wish: Subscribe) -> None:
-        # Before the replay: it may find, and publish, more that was missed.
-        snapshot = await self._snapshot() if wish.wants_snapshot else None
-        missed, recovered = [], False
-        if wish.since is not None and wish.since.epoch == self.epoch:
-            found = await self._missed(wish.since.offset)
-            missed, recovered = found or [], found is not None
-        if wish.since is not None and not recovered and snapshot is None:
-            snapshot = await self._snapshot()
-        position = Position(Offset(self._next - 1), self.epoch)
-        first = Subscribed(topic=self.topic, recovered=recovered, position=position, snapshot=snapshot)
-        # No checkpoint from here on: nothing may be published between the replay and the subscription.
-        frames = [wish.format.encode(first), *map(wish.format.encode, missed)]
-        if wish.outlet.push(b"".join(frames)):
-            self.hub.subscribe(self.topic, wish.session, wish.outlet, wish.format)
-            # After the subscription: the hub knows no topic without one, and would forget it.
-            self.hub.note_position(self.topic, position.offset)
-        wish.reply.set(None)
-
-    async def _missed(self, offset: Offset) -> list[Event] | None:
-        """
-        The events after `offset` that have been published; None when they are too many, or not of this log.
-        """
-        count = self._next - 1 - offset
-        if count < 0 or count > self.replay_limit:
-            return None
-        if count == 0:
-            return []
-        if self.ring and self.ring[0].offset <= offset + 1:
-            return [event for event in self.ring if event.offset > offset]
-        events = await self.log.since(self.topic, offset, count)
-        return events if len(events) == count else None
-
-    async def _snapshot(self) -> dict[str, object]:
-        episode = await self.episodes.get(self.id)
-        # A deleted episode shows that its log has ended.
-        head = await self.episodes.log_offset(self.id) if episode is None else episode.log_offset
-        if head is not None and head >= self._next:
-            # It shows more than has been published: that must not be told once more after it.
-            await self._fill(head)
-        return {
-            "episode": None if episode is None else episode.to_json(),
-            "viewers": [viewer.to_json(self.id) for viewer in self._presence.viewers()],
-        }
+    async def _do_what_is_due(self) -> None:
+        now = trio.current_time()
+        for session, (user, due) in list(self._leaving.items()):
+            if now >= due:
+                del self._leaving[session]
+                self.presence.drop(session, user)
+                self._plan_diff()
+        if now >= self._silence_at:
+            self._silence_at = now + self.times.silence
+            self.presence.notice_silence(utc_now())
+            self._plan_diff()
+        if self._diff_at is not None and now >= self._diff_at:
+            await self._tell_presence()
+        if now >= self._check_at:
+            self._check_at = now + self.times.position_check
+            await self.log.check_position()
 
     def _join(self, wish: Join) -> None:
-        self._presence.put(wish.session, wish.meta)
-        viewers = self._presence.viewers()
-        welcome = PresenceUpdate(
-            topic=self.topic,
-            resource_id=self.id,
-            total=len(viewers),
-            names=tuple(viewer.name for viewer in viewers[:2]),
-            viewers=tuple(viewers),
-        )
-        # No checkpoint in between, as for a subscription.
-        if wish.outlet.push(wish.format.encode(welcome)):
-            self.hub.subscribe(presence_topic(self.topic), wish.session, wish.outlet, wish.format)
+        self._leaving.pop(wish.session, None)
+        self.presence.put(wish.session, wish.meta)
         self._plan_diff()
+        welcome = wish.format.encode(self._everyone())
+        # No checkpoint in between, as for a subscription.
+        if wish.outlet.push(welcome):
+            self.hub.subscribe(self._there, wish.session, wish.outlet, wish.format)
         wish.reply.set(None)
+
+    def _everyone(self) -> PresenceUpdate:
+        viewers = tuple(self.presence.viewers(utc_now(), WELCOME))
+        return PresenceUpdate(
+            topic=self.log.topic,
+            resource_id=self.id,
+            total=self.presence.total,
+            names=tuple(viewer.name for viewer in viewers[:2]),
+            complete=self.presence.total <= WELCOME,
+            viewers=viewers,
+        )
 
     def _plan_diff(self) -> None:
         if self._diff_at is None:
-            self._diff_at = trio.current_time() + self.tick
+            self._diff_at = trio.current_time() + self.times.tick
 
     async def _tell_presence(self) -> None:
         self._diff_at = None
-        diff = self._presence.diff()
-        if diff is None:
-            return
-        self.on_presence.changed(self.id, diff)
-        await self._publish_presence(total=diff.total, joined=diff.joined, left=diff.left)
+        diff = self.presence.diff(utc_now())
+        if diff is not None:
+            self.on_presence.changed(self.id, diff.changed, diff.gone)
+            await self._publish_presence(self._update(diff))
 
-    async def _publish_presence(
-        self,
-        *,
-        total: int,
-        joined: tuple[Viewer, ...] = (),
-        left: tuple[Viewer, ...] = (),
-        viewers: tuple[Viewer, ...] | None = None,
-    ) -> None:
-        update = PresenceUpdate(
-            topic=self.topic,
+    def _update(self, diff: Diff) -> PresenceUpdate:
+        return PresenceUpdate(
+            topic=self.log.topic,
             resource_id=self.id,
-            total=total,
-            joined=joined,
-            left=left,
-            names=tuple(viewer.name for viewer in self._presence.viewers()[:2]),
-            viewers=viewers,
+            total=diff.total,
+            joined=diff.joined,
+            left=diff.left,
+            names=diff.names,
+            complete=diff.complete,
         )
-        await self.hub.publish_fairly(presence_topic(self.topic), [update])
 
-
-async def _patiently(read: Callable[[], Awaitable[T]]) -> T:
-    # An outage is no crash: a supervisor would park the actor, and so make it longer.
-    while True:
-        try:
-            return await read()
-        except StoreUnavailableError:
-            await trio.sleep(AWAY)
+    async def _publish_presence(self, update: PresenceUpdate) -> None:
+        await self.hub.publish_fairly(self._there, [update])

@@ -10,8 +10,11 @@ import trio
 
 from engine.actors.catalog import Brought, CatalogMessage, Told
 from engine.actors.effects import EffectMessage, Fed
-from engine.actors.episode import Committed, EpisodeMessage
-from engine.domain.event import EpisodeId, Event, LogPlace, Topic
+from engine.actors.episode import EpisodeMessage
+from engine.actors.retention import Retention
+from engine.actors.topic_log import Committed
+from engine.actors.user import UserMessage
+from engine.domain.event import EpisodeId, Event, LogPlace, Topic, UserId
 from engine.errors import ActorStoppedError, MailboxFullError, ParkedError, StoreUnavailableError
 from engine.runtime.mailbox import Mailbox
 from engine.runtime.registry import Registry
@@ -31,7 +34,7 @@ RING_INTERVAL = 0.05
 @attrs.define(eq=False, kw_only=True)
 class Feed:
     """
-    Own how far the event log has been handed on: to watched episodes, the catalog and the plugins.
+    Own how far the event log has been handed on: to watched topics, the catalog and the plugins.
 
     The object outlives a crash of its task, and with it the place: nothing is left out.
     """
@@ -39,8 +42,10 @@ class Feed:
     log: EventLog
     bell: Bell
     episodes: Registry[EpisodeId, EpisodeMessage]
+    users: Registry[UserId, UserMessage]
     catalog: Mailbox[CatalogMessage]
     effects: Sequence[Mailbox[EffectMessage]]
+    retention: Retention
     # Where everything that is committed before the node serves ends; plugins have cursors of their own.
     place: LogPlace
     # Seconds after which the log is read although nothing was heard.
@@ -54,7 +59,7 @@ class Feed:
     _rung_at: float = attrs.field(default=-math.inf, init=False)
     # Set when there may be something to read.
     _wake: trio.Event = attrs.field(factory=trio.Event, init=False)
-    # The newest event of each episode whose actor had no room; it fetches the rest by itself.
+    # The newest event of each topic whose actor had no room; it fetches the rest by itself.
     _owed: dict[Topic, Event] = attrs.field(factory=dict, init=False)
 
     def committed(self, event: Event) -> None:
@@ -65,9 +70,10 @@ class Feed:
         """
         self._told = max(self._told, event.place)
         with suppress(MailboxFullError, ParkedError, ActorStoppedError):
-            self.episodes.tell_running_nowait(episode_of(event.topic), Committed(event))
-        with suppress(MailboxFullError, ActorStoppedError):
-            self.catalog.tell_nowait(Told(event))
+            self._tell_running(event)
+        if is_of_episode(event):
+            with suppress(MailboxFullError, ActorStoppedError):
+                self.catalog.tell_nowait(Told(event))
         self._wake.set()
 
     def wake(self) -> None:
@@ -110,19 +116,21 @@ class Feed:
         if not events:
             return
         for event in events:
-            self._tell_episode(event)
+            self._bring(event)
+            self.retention.note(event)
         after, self.place = self.place, events[-1].place
         # Room is waited for: the catalog waits for nothing but its subscribers' kernels.
-        await self.catalog.tell(Brought(tuple(events)))
+        if of_episodes := tuple(filter(is_of_episode, events)):
+            await self.catalog.tell(Brought(of_episodes))
         fed = Fed(after=after, events=tuple(events))
         for mailbox in self.effects:
             # A plugin that is behind reads the log by itself.
             with suppress(MailboxFullError, ActorStoppedError):
                 mailbox.tell_nowait(fed)
 
-    def _tell_episode(self, event: Event) -> None:
+    def _bring(self, event: Event) -> None:
         try:
-            self.episodes.tell_running_nowait(episode_of(event.topic), Committed(event))
+            self._tell_running(event)
         except MailboxFullError:
             self._owed[event.topic] = event
         except (ParkedError, ActorStoppedError):
@@ -131,11 +139,18 @@ class Feed:
     def _settle_debts(self) -> None:
         owed, self._owed = self._owed, {}
         for event in owed.values():
-            self._tell_episode(event)
+            self._bring(event)
+
+    def _tell_running(self, event: Event) -> None:
+        kind, _, key = event.topic.partition(":")
+        if kind == "episode":
+            self.episodes.tell_running_nowait(EpisodeId(key), Committed(event))
+        else:
+            self.users.tell_running_nowait(UserId(key), Committed(event))
 
 
-def episode_of(topic: Topic) -> EpisodeId:
+def is_of_episode(event: Event) -> bool:
     """
-    The episode whose topic it is.
+    Whether the event is one of an episode's log, which the catalog shows.
     """
-    return EpisodeId(topic.removeprefix("episode:"))
+    return event.topic.startswith("episode:")

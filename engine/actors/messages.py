@@ -4,7 +4,7 @@ from typing import Any
 
 import attrs
 
-from engine.domain.event import Event, Offset, Position, Topic
+from engine.domain.event import CatalogPosition, Event, Offset, Position, Topic
 from engine.domain.presence import Meta, Viewer
 from engine.runtime.hub import Hub
 
@@ -13,18 +13,32 @@ from engine.runtime.hub import Hub
 class Subscribed:
     """
     The first message of a subscription: where it begins, and whether nothing was missed before that.
+
+    Told again in the middle of one when what its subscribers were owed is no longer there.
     """
 
     topic: Topic
     recovered: bool
-    position: Position | None
+    position: Position | CatalogPosition
     snapshot: dict[str, Any] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Reached:
+    """
+    The catalog's subscribers have heard everything up to this position.
+    """
+
+    topic: Topic
+    position: CatalogPosition
 
 
 @attrs.frozen(kw_only=True)
 class PresenceUpdate:
     """
-    Who came and went; `viewers` is everyone, for somebody who has just come.
+    Who came and went, of bounded size: if it is not `complete`, there is more than it shows.
+
+    `viewers` are the first of everyone, for somebody who has just come or asks.
     """
 
     topic: Topic
@@ -33,10 +47,11 @@ class PresenceUpdate:
     joined: tuple[Viewer, ...] = ()
     left: tuple[Viewer, ...] = ()
     names: tuple[str, ...] = ()
+    complete: bool = True
     viewers: tuple[Viewer, ...] | None = None
 
 
-Message = Event | Subscribed | PresenceUpdate
+Message = Event | Subscribed | Reached | PresenceUpdate
 
 # The engine's hub: what it carries, what it knows of present sessions, and how far each topic has got.
 Channels = Hub[Message, Meta, Offset]

@@ -1,5 +1,6 @@
 """Events: committed facts, and their place in the logs. Knows nothing of how they are stored or sent."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NewType
@@ -17,6 +18,8 @@ Epoch = NewType("Epoch", str)
 Json = Mapping[str, object]
 
 CATALOG = Topic("catalog")
+
+_PLACE = re.compile(r"([0-9]{1,18})-([0-9]{1,19})")
 
 
 @attrs.frozen(order=True)
@@ -40,6 +43,31 @@ class Position:
 
     offset: Offset
     epoch: Epoch
+
+
+@attrs.frozen
+class CatalogPosition:
+    """
+    Where a reader of the catalog stands: it has everything up to the place, in the order of the epoch.
+    """
+
+    place: LogPlace
+    epoch: Epoch
+
+    @property
+    def offset(self) -> str:
+        """
+        The place as clients keep it and send it back.
+        """
+        return f"{self.place.xid}-{self.place.seq}"
+
+    @classmethod
+    def parsed(cls, offset: str, epoch: Epoch) -> "CatalogPosition | None":
+        """
+        The position that a client sends back; None when it is none.
+        """
+        match = _PLACE.fullmatch(offset)
+        return None if match is None else cls(LogPlace(int(match[1]), int(match[2])), epoch)
 
 
 @attrs.frozen(kw_only=True)
@@ -96,6 +124,20 @@ def episode_topic(episode_id: EpisodeId) -> Topic:
     The topic, and so the log, of one episode.
     """
     return Topic(f"episode:{episode_id}")
+
+
+def user_topic(user: UserId) -> Topic:
+    """
+    The topic, and so the log, of what one person is told.
+    """
+    return Topic(f"user:{user}")
+
+
+def is_private(topic: Topic) -> bool:
+    """
+    Whether the topic is one person's own.
+    """
+    return topic.startswith("user:")
 
 
 def utc_now() -> datetime:

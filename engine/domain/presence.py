@@ -1,7 +1,8 @@
 """Presence on one resource: which sessions are there, and so which viewers. Pure: no clock, no task."""
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, NewType
 
 import attrs
@@ -12,6 +13,11 @@ SessionId = NewType("SessionId", str)
 
 # From the weakest to the strongest: a viewer shows the strongest state of all its sessions.
 STATES = ("idle", "viewing", "editing")
+
+# "Viewing with: Alice, Bob and 2 others".
+NAMES = 2
+DEFAULT_ACTIVE_FOR = timedelta(seconds=90)
+DEFAULT_MOST = 20
 
 
 @attrs.frozen(kw_only=True)
@@ -38,6 +44,8 @@ class Viewer:
     state: str
     viewed_at: datetime
     active_at: datetime
+    # A viewer of whom nothing was heard for a while is shown, but not as active.
+    is_active: bool = True
 
     def to_json(self, resource_id: str) -> dict[str, Any]:
         """
@@ -51,7 +59,7 @@ class Viewer:
             "resourceId": resource_id,
             "viewedAt": iso(self.viewed_at),
             "lastActive": iso(self.active_at),
-            "isActive": self.state != "idle",
+            "isActive": self.is_active,
             "state": self.state,
         }
 
@@ -60,11 +68,38 @@ class Viewer:
 class Diff:
     """
     What changed since the last diff: viewers who came or changed, viewers who went, and how many there are.
+
+    `names` are the first two by their coming. A diff of more than `most` changes is not `complete`: it
+    shows as many, and who needs the list asks for it.
     """
 
-    joined: tuple[Viewer, ...]
-    left: tuple[Viewer, ...]
+    # All changes, for whoever keeps the list; what everyone is shown of them is bounded.
+    changed: tuple[Viewer, ...]
+    gone: tuple[Viewer, ...]
     total: int
+    most: int
+    names: tuple[str, ...] = ()
+
+    @property
+    def joined(self) -> tuple[Viewer, ...]:
+        """
+        Who came or changed, as far as everyone is shown it.
+        """
+        return self.changed[: self.most]
+
+    @property
+    def left(self) -> tuple[Viewer, ...]:
+        """
+        Who went, as far as everyone is shown it.
+        """
+        return self.gone[: self.most]
+
+    @property
+    def complete(self) -> bool:
+        """
+        Whether everyone is shown all of it.
+        """
+        return max(len(self.changed), len(self.gone)) <= self.most
 
 
 @attrs.define(eq=False)
@@ -72,25 +107,27 @@ class Presence:
     """
     The viewers of one resource, derived from its sessions.
 
+    `active_for`: how long after the last sign of life a session is active. `most`: changes in one diff.
+
     Rebuilt from the sessions' metas after a crash: nothing here is the only copy.
     """
 
+    active_for: timedelta = DEFAULT_ACTIVE_FOR
+    most: int = DEFAULT_MOST
+    # By user, in the order of their coming.
     _sessions: dict[UserId, dict[SessionId, Meta]] = attrs.field(factory=dict, init=False)
     # What everyone has been told; a diff is the difference to it.
     _shown: dict[UserId, Viewer] = attrs.field(factory=dict, init=False)
     # Users whose sessions changed since the last diff: a diff costs what changed, not what is there.
     _touched: set[UserId] = attrs.field(factory=set, init=False)
 
-    @classmethod
-    def rebuilt(cls, metas: Mapping[SessionId, Meta]) -> "Presence":
+    def rebuild(self, metas: Mapping[SessionId, Meta], now: datetime) -> None:
         """
-        The presence that these sessions make, as already told to everyone.
+        Take the sessions that are there, as already told to everyone.
         """
-        presence = cls()
-        for session, meta in metas.items():
-            presence.put(session, meta)
-        presence.diff()
-        return presence
+        for session, meta in sorted(metas.items(), key=lambda item: item[1].joined_at):
+            self.put(session, meta)
+        self.diff(now)
 
     def put(self, session: SessionId, meta: Meta) -> None:
         """
@@ -110,12 +147,25 @@ class Presence:
             del self._sessions[user]
         self._touched.add(user)
 
-    def viewers(self) -> list[Viewer]:
+    def meta(self, session: SessionId, user: UserId) -> Meta | None:
         """
-        Everyone who is here now, in the order of their coming.
+        What is known of a session, if it is present.
         """
-        viewers = [_viewer(sessions.values()) for sessions in self._sessions.values()]
-        return sorted(viewers, key=lambda viewer: (viewer.viewed_at, viewer.user))
+        return self._sessions.get(user, {}).get(session)
+
+    def viewers(self, now: datetime, most: int | None = None) -> list[Viewer]:
+        """
+        Who is here now, in the order of their coming; the first `most`, or everyone.
+        """
+        return [self._viewer(sessions, now) for sessions in islice(self._sessions.values(), most)]
+
+    def notice_silence(self, now: datetime) -> None:
+        """
+        Find those who are shown as active and are no more, or the reverse, for the next diff.
+        """
+        for user, shown in self._shown.items():
+            if self._viewer(self._sessions[user], now).is_active != shown.is_active:
+                self._touched.add(user)
 
     @property
     def total(self) -> int:
@@ -124,7 +174,7 @@ class Presence:
         """
         return len(self._sessions)
 
-    def diff(self) -> Diff | None:
+    def diff(self, now: datetime) -> Diff | None:
         """
         What to tell everyone now; None when nothing that shows has changed. Telling is assumed.
         """
@@ -136,33 +186,66 @@ class Presence:
                 if shown is not None:
                     left.append(shown)
                 continue
-            viewer = _viewer(sessions.values())
+            viewer = self._viewer(sessions, now)
             self._shown[user] = viewer
-            if shown is None or (shown.state, shown.name) != (viewer.state, viewer.name):
+            if shown is None or _shows(shown) != _shows(viewer):
                 joined.append(viewer)
         self._touched.clear()
         if not joined and not left:
             return None
-        return Diff(joined=tuple(joined), left=tuple(left), total=self.total)
+        names = islice((next(iter(sessions.values())).name for sessions in self._sessions.values()), NAMES)
+        return Diff(
+            changed=tuple(joined),
+            gone=tuple(left),
+            total=self.total,
+            most=self.most,
+            names=tuple(names),
+        )
+
+    def _viewer(self, sessions: Mapping[SessionId, Meta], now: datetime) -> Viewer:
+        metas = sessions.values()
+        newest = max(metas, key=lambda meta: meta.joined_at)
+        state = max((meta.state for meta in metas), key=STATES.index)
+        active_at = max(meta.active_at for meta in metas)
+        return Viewer(
+            user=newest.user,
+            name=newest.name,
+            state=state,
+            viewed_at=min(meta.joined_at for meta in metas),
+            active_at=active_at,
+            is_active=state != "idle" and now - active_at <= self.active_for,
+        )
 
 
-def viewers_of(metas: Iterable[Meta]) -> list[Viewer]:
+@attrs.frozen(kw_only=True)
+class ViewerPage:
     """
-    The viewers whom these sessions make.
+    Some of those who are here, by their user ids; the last of them if there are more; and how many in all.
     """
-    presence = Presence()
-    for number, meta in enumerate(metas):
-        presence.put(SessionId(str(number)), meta)
-    return presence.viewers()
+
+    viewers: list[Viewer]
+    next_after: UserId | None
+    total: int
 
 
-def _viewer(metas: Iterable[Meta]) -> Viewer:
-    sessions = list(metas)
-    newest = max(sessions, key=lambda meta: meta.joined_at)
-    return Viewer(
-        user=newest.user,
-        name=newest.name,
-        state=max((meta.state for meta in sessions), key=STATES.index),
-        viewed_at=min(meta.joined_at for meta in sessions),
-        active_at=max(meta.active_at for meta in sessions),
+def page(
+    metas: Mapping[SessionId, Meta], *, now: datetime, active_for: timedelta, after: str, limit: int
+) -> ViewerPage:
+    """
+    The viewers whom these sessions make whose user ids come after `after`, `limit` of them at most.
+    """
+    presence = Presence(active_for=active_for)
+    for session, meta in metas.items():
+        presence.put(session, meta)
+    everyone = sorted(presence.viewers(now), key=lambda viewer: viewer.user)
+    rest = [viewer for viewer in everyone if viewer.user > after]
+    shown = rest[:limit]
+    return ViewerPage(
+        viewers=shown,
+        next_after=shown[-1].user if len(rest) > limit else None,
+        total=len(everyone),
     )
+
+
+def _shows(viewer: Viewer) -> tuple[str, str, bool]:
+    return viewer.state, viewer.name, viewer.is_active

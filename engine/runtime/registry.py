@@ -112,6 +112,9 @@ class Registry(Generic[K, M]):
         mailbox.tell_nowait(message)
         return True
 
+    def __contains__(self, key: K) -> bool:
+        return key in self._mailboxes
+
     def keys(self) -> tuple[K, ...]:
         """
         The keys whose actor is there: starting, running, waiting for its restart, parked or ending.

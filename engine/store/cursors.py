@@ -1,5 +1,6 @@
 """How far each plugin has got, why one stopped, and the transaction in which its effects move its cursor."""
 
+import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
@@ -11,14 +12,16 @@ import trio
 from psycopg import pq
 from psycopg.rows import dict_row
 
-from engine.domain.event import Event, LogPlace
+from engine.domain.event import Epoch, Event, EventDraft, LogPlace, Request, UserId, user_topic
 from engine.errors import EngineError, StoreUnavailableError
+from engine.store.events import Author, PendingEvent
 from engine.store.pool import Pool, is_away
 from engine.store.postgres import Database
 from engine.store.queries import queries
 from engine.store.trio_psycopg import TrioConnection
 
 _SQL = queries("cursors")
+_EVENTS = queries("events")
 # A lag is counted no further than this.
 LAG_COUNTED = 10_000
 
@@ -62,6 +65,7 @@ class Cursors:
     """
 
     database: Database
+    epoch: Epoch
 
     async def open(self, plugin: str, beginning: LogPlace) -> Cursor:
         """
@@ -120,7 +124,9 @@ class Cursors:
         """
         The transaction of the events after the cursor; it costs nothing until it is used.
         """
-        return EffectTransaction(pool=self.database.pool, deadline=self.database.deadline, cursor=cursor)
+        return EffectTransaction(
+            pool=self.database.pool, deadline=self.database.deadline, epoch=self.epoch, cursor=cursor
+        )
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -136,12 +142,15 @@ class EffectTransaction:
     pool: Pool
     # Seconds that the commit may take; the statements before it are under the plugin's budget.
     deadline: float
+    epoch: Epoch
     cursor: Cursor
     _held: AbstractAsyncContextManager[TrioConnection] | None = attrs.field(default=None, init=False)
     _connection: TrioConnection | None = attrs.field(default=None, init=False)
     # Why nothing can be run in it any more: it has ended, or broke with all that was written in it.
     _over: EngineError | None = attrs.field(default=None, init=False)
     used: bool = attrs.field(default=False, init=False)
+    # Whether it has appended events to the log.
+    told: bool = attrs.field(default=False, init=False)
 
     async def execute(self, query: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> int:
         """
@@ -171,6 +180,17 @@ class EffectTransaction:
         async with self._working() as connection, connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(query.encode(), params)
             return list(await cursor.fetchall())
+
+    async def tell_user(self, user: UserId, type: str, data: Mapping[str, Any]) -> None:
+        """
+        Append an event to the log of what one person is told.
+        """
+        author = Author(user=user, request=Request(mutation_id=f"{self.cursor.plugin}:{uuid.uuid4()}"))
+        draft = EventDraft(type=type, data=data)
+        pending = PendingEvent.of(user_topic(user), draft, author, self.epoch)
+        async with self._working() as connection:
+            await connection.execute(_EVENTS["tell_user"], {**pending.params(), "to": user})
+        self.told = True
 
     async def commit(self, last: Event) -> Cursor:
         """

@@ -34,4 +34,6 @@ from effect_failures where plugin = %(plugin)s order by id desc limit %(limit)s
 
 -- name: lag
 select count(*) from (
-    select from events where (xid, seq) > ((%(xid)s)::text::xid8, %(seq)s) limit %(limit)s) as waiting
+    select from events
+    where (xid, seq) > ((%(xid)s)::text::xid8, %(seq)s) and not starts_with(topic, 'user:')
+    limit %(limit)s) as waiting

@@ -68,6 +68,55 @@ class EventLog:
         params = {"xid": place.xid, "seq": place.seq, "limit": limit}
         return [_event(row) for row in await self.database.fetch(_SQL["after"], params)]
 
+    async def after_of_episodes(self, place: LogPlace, until: LogPlace, limit: int) -> list[Event]:
+        """
+        The next events of episodes in commit order, up to a place that the feed has reached.
+        """
+        params = {"xid": place.xid, "seq": place.seq, "limit": limit}
+        params |= {"until_xid": until.xid, "until_seq": until.seq}
+        return [_event(row) for row in await self.database.fetch(_SQL["after_of_episodes"], params)]
+
+    async def newest_of_episodes(self, until: LogPlace, limit: int) -> list[Event]:
+        """
+        The latest events of episodes up to a place that the feed has reached, in commit order.
+        """
+        params = {"xid": until.xid, "seq": until.seq, "limit": limit}
+        rows = await self.database.fetch(_SQL["newest_of_episodes"], params)
+        return [_event(row) for row in reversed(rows)]
+
+    async def cut(self) -> LogPlace:
+        """
+        The latest place of what retention has cut.
+        """
+        row = await self.database.fetch_one(_SQL["cut"], {})
+        assert row is not None, "the first migration writes it"
+        xid, _, seq = row[0].partition("-")
+        return LogPlace(int(xid), int(seq))
+
+    async def cut_by_age(self, age: float, limit: int) -> int:
+        """
+        Delete the oldest events that are older than `age` seconds and that every plugin has handled.
+
+        Looks at `limit` events at most; answers how many were deleted.
+        """
+        row = await self.database.fetch_one(_SQL["cut_by_age"], {"age": age, "limit": limit})
+        return int(row[0]) if row else 0
+
+    async def cut_by_count(self, topic: Topic, keep: int, limit: int) -> int:
+        """
+        Delete a topic's events beyond the newest `keep`, `limit` of them at most; answers how many.
+        """
+        params = {"topic": topic, "keep": keep, "limit": limit}
+        row = await self.database.fetch_one(_SQL["cut_by_count"], params)
+        return int(row[0]) if row else 0
+
+    async def user_offset(self, user: UserId) -> Offset:
+        """
+        The latest offset of the log of what one person is told; 0 when nothing ever was.
+        """
+        row = await self.database.fetch_one(_SQL["user_offset"], {"user": user})
+        return Offset(0 if row is None else row[0])
+
     async def since(self, topic: Topic, offset: Offset, limit: int) -> list[Event]:
         """
         The next events of one topic, in offset order.

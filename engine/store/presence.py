@@ -21,11 +21,19 @@ class PresenceRows:
     database: Database
     node: str
 
-    async def expire(self) -> None:
+    async def begin(self) -> None:
         """
-        Remove what an earlier life of this node left behind.
+        Be seen, and remove what an earlier life of this node left behind.
         """
-        await self.database.execute(_SQL["expire"], {"node": self.node})
+        await self.database.execute(_SQL["forget"], {"node": self.node})
+        await self.database.execute(_SQL["seen"], {"node": self.node})
+
+    async def heartbeat(self, silence: float) -> None:
+        """
+        Be seen, and remove what nodes left behind that were not seen for `silence` seconds.
+        """
+        await self.database.execute(_SQL["seen"], {"node": self.node})
+        await self.database.execute(_SQL["expire"], {"silence": silence})
 
     async def write(self, viewers: Mapping[tuple[EpisodeId, UserId], Viewer | None]) -> None:
         """
@@ -37,7 +45,7 @@ class PresenceRows:
             if viewer is None:
                 gone.append(key)
             else:
-                present.append({**attrs.asdict(viewer), **key, "is_active": viewer.state != "idle"})
+                present.append({**attrs.asdict(viewer), **key, "is_active": viewer.is_active})
         async with (
             self.database.connection() as connection,
             connection.transaction(),

@@ -10,5 +10,18 @@ set user_name = excluded.user_name, state = excluded.state, viewed_at = excluded
 delete from user_presence
 where node = %(node)s and resource_type = 'episode' and resource_id = %(id)s and user_id = %(user)s
 
--- name: expire
+-- name: forget
+-- What an earlier life of this node left behind.
 delete from user_presence where node = %(node)s
+
+-- name: seen
+insert into nodes (name, seen_at) values (%(node)s, now())
+on conflict (name) do update set seen_at = excluded.seen_at
+
+-- name: expire
+-- What nodes that were not seen for a while left behind.
+with dead as (
+    delete from nodes where seen_at < now() - make_interval(secs => %(silence)s) returning name
+)
+delete from user_presence
+where node in (select name from dead) or node not in (select name from nodes)

@@ -6,6 +6,8 @@ create table engine_meta (
 );
 -- The lifetime of the order of all logs: changes only when that order cannot be continued.
 insert into engine_meta (name, value) values ('epoch', gen_random_uuid()::text);
+-- The latest place, as xid-seq, of what retention has cut from the log: nobody can be replayed from before it.
+insert into engine_meta (name, value) values ('log_cut', '0-0');
 
 create table episodes (
     id             uuid primary key,
@@ -113,6 +115,18 @@ create table audit_logs (
     created_at    timestamptz not null
 );
 create index audit_logs_resource on audit_logs (resource_id, seq);
+
+-- The latest offset of the log of what one person is told.
+create table user_logs (
+    user_id    text primary key,
+    log_offset bigint not null
+);
+
+-- The nodes on this database: what one that is not seen any more left behind is removed.
+create table nodes (
+    name    text primary key,
+    seen_at timestamptz not null
+);
 
 create table user_presence (
     node          text not null,

@@ -30,6 +30,8 @@ class Store:
     background: Pool
     epoch: Epoch
     log: EventLog
+    # The same, for work that no request waits for.
+    patient_log: EventLog
     episodes: Episodes
     episode_list: EpisodeList
     compositions: Compositions
@@ -58,11 +60,12 @@ class Store:
             background=background,
             epoch=epoch,
             log=log,
+            patient_log=EventLog(database=patient),
             episodes=Episodes(database=urgent, epoch=epoch),
             episode_list=EpisodeList(database=urgent),
             compositions=Compositions(database=urgent, epoch=epoch),
             records=Records(database=urgent),
-            cursors=Cursors(database=patient),
+            cursors=Cursors(database=patient, epoch=epoch),
             presence=PresenceRows(database=patient, node=node),
             bell=Bell(database=patient, conninfo=conninfo, node=node),
         )

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from engine.domain.access import Action, Identity
 from engine.domain.episode import Episode, EpisodeChange
 from engine.domain.event import EpisodeId, Event, Offset, episode_topic, utc_now
 from engine.domain.fields import Invalid
-from engine.domain.presence import viewers_of
+from engine.domain.presence import page
 from engine.hookspecs import Resource
 from engine.store.episode_list import SORTS, ListQuery, parse_key
 from engine.store.episodes import Idempotency, Replay
@@ -135,13 +136,25 @@ def blueprint(at: Edge) -> Blueprint:
     @document_response(schemas.Viewers, 200)
     async def read_presence(id: str) -> Response:
         """
-        Who is present on an episode now.
+        Who is present on an episode now, a page at a time, by user id.
         """
         key = _key(id)
         await at.enter(Action.VIEW, _resource(key))
+        given = edge.query("limit", "cursor")
         await _existing(key)
-        viewers = viewers_of(node.hub.metas(presence_topic(episode_topic(key))).values())
-        return answer({"data": [viewer.to_json(key) for viewer in viewers], "total": len(viewers)})
+        found = page(
+            node.hub.metas(presence_topic(episode_topic(key))),
+            now=utc_now(),
+            active_for=timedelta(seconds=node.settings.presence.active_for),
+            after=given.get("cursor", ""),
+            limit=edge.limit_of(given),
+        )
+        body = {
+            "data": [viewer.to_json(key) for viewer in found.viewers],
+            "total": found.total,
+            "next_cursor": found.next_after,
+        }
+        return answer(body)
 
     @routes.get("/<id>/events")
     @tag(["episodes"])

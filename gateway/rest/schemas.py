@@ -228,6 +228,7 @@ class Viewers(Struct):
 
     data: list[Viewer]
     total: int
+    next_cursor: str | None
 
 
 class Position(Struct):

@@ -2,37 +2,62 @@
 
 import json
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import attrs
 import trio
 
+from conf.settings import load
+from engine.actors.catalog import CatalogActor, CatalogMessage
 from engine.actors.episode import (
-    Committed,
     Crash,
     EpisodeActor,
     EpisodeMessage,
     InjectedCrashError,
     Join,
     Leave,
-    Subscribe,
     presence_topic,
 )
-from engine.actors.messages import Channels, Message, PresenceUpdate, Subscribed
+from engine.actors.messages import Channels, Message, PresenceUpdate, Reached, Subscribed
+from engine.actors.topic_log import Committed, Subscribe
 from engine.domain.event import (
     EpisodeId,
+    Epoch,
     Event,
+    LogPlace,
     Offset,
     Position,
     UserId,
     episode_topic,
     utc_now,
 )
-from engine.domain.presence import Diff, Meta, SessionId, Viewer
+from engine.domain.presence import Meta, SessionId, Viewer
 from engine.runtime.mailbox import Mailbox, Reply, ask
 from engine.store.events import EventLog
+from engine.topics import Topics
 from tests.contract.studio import PATIENCE, Log, Studio
+
+
+def catalog_without_store(mailbox: Mailbox[CatalogMessage], hub: Channels) -> CatalogActor:
+    """
+    A catalog that nobody returns to, and so never asks the store.
+    """
+
+    async def snapshot() -> dict[str, object]:
+        return {}
+
+    return CatalogActor(
+        mailbox=mailbox,
+        hub=hub,
+        log=cast(EventLog, None),
+        epoch=Epoch("epoch"),
+        snapshot=snapshot,
+        brought=LogPlace(0, 0),
+        replay_limit=100,
+        ring=deque(maxlen=100),
+        position_interval=3600,
+    )
 
 
 class Plain:
@@ -51,6 +76,8 @@ def _plain(message: Message) -> dict[str, Any]:
         case Subscribed(position=position):
             shown = {"recovered": message.recovered, "snapshot": message.snapshot}
             return {"subscribed": message.topic, "at": position and position.offset, **shown}
+        case Reached():
+            return {"reached": message.position.offset}
         case PresenceUpdate():
             return {
                 "total": message.total,
@@ -128,7 +155,8 @@ class Stage:
     log: Log
     created: Event
     hub: Channels = attrs.field(factory=Channels)
-    diffs: list[Diff] = attrs.field(factory=list)
+    # Who came or changed and who went, as the table of viewers is told.
+    diffs: list[tuple[tuple[Viewer, ...], tuple[Viewer, ...]]] = attrs.field(factory=list)
     # Who was there when each life began.
     lives: list[list[UserId]] = attrs.field(factory=list)
     actor: EpisodeActor | None = None
@@ -140,20 +168,27 @@ class Stage:
         """
         Begin a life, and wait until it is ready.
         """
-        self.actor = EpisodeActor(
-            id=self.id,
-            mailbox=self.mailbox,
-            hub=self.hub,
-            log=cast(EventLog, self.log),
-            episodes=self.studio.episodes,
-            epoch=self.studio.store.epoch,
-            tick=0.02,
-            ring=deque(maxlen=ring),
-            replay_limit=replay_limit,
-            on_presence=self,
-        )
+        self.actor = self.topics(ring, replay_limit).episode(self.id, self.mailbox)
         self.ended = trio.Event()
         await self.nursery.start(self._live, self.actor)
+
+    def topics(self, ring: int = 100, replay_limit: int = 100) -> Topics:
+        """
+        What makes actors, with short times.
+        """
+        wanted = {
+            "presence.tick": "20ms",
+            "realtime.replay_ring": ring,
+            "realtime.replay_limit": replay_limit,
+        }
+        return Topics(
+            settings=load(None, environ={}, overrides=wanted).settings,
+            store=attrs.evolve(
+                self.studio.store, log=cast(EventLog, self.log), episodes=self.studio.episodes
+            ),
+            hub=self.hub,
+            on_presence=self,
+        )
 
     async def _live(self, actor: EpisodeActor, task_status: trio.TaskStatus[None]) -> None:
         try:
@@ -163,12 +198,12 @@ class Stage:
         finally:
             self.ended.set()
 
-    def changed(self, episode: EpisodeId, diff: Diff) -> None:
+    def changed(self, episode: EpisodeId, present: Iterable[Viewer], gone: Iterable[Viewer]) -> None:
         """
         What the actor says for the table of viewers.
         """
         assert episode == self.id
-        self.diffs.append(diff)
+        self.diffs.append((tuple(present), tuple(gone)))
 
     def began(self, episode: EpisodeId, viewers: Sequence[Viewer]) -> None:
         """

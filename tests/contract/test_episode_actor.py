@@ -7,7 +7,7 @@ import attrs
 import pytest
 import trio
 
-from engine.actors import episode as module
+from engine.actors import topic_log as module
 from engine.actors.episode import Crash
 from engine.domain.event import Epoch, Offset, Position
 from engine.errors import ActorStoppedError, StoreUnavailableError
@@ -204,7 +204,7 @@ async def test_a_wish_that_needs_the_database_is_refused_while_it_is_away(stage,
     await stage.studio.write(stage.id, 2)
     stage.tell(await stage.studio.update(stage.id))
     await watched.wait(lambda it: len(it.offsets) == 3)
-    stage.actor.ring.clear()
+    stage.actor.log.ring.clear()
     stage.log.away = 1
     late = client("late")
     with pytest.raises(StoreUnavailableError):

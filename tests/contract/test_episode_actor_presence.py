@@ -1,12 +1,11 @@
 """The actor of one episode: who is there, who hears of it, and when nobody needs the actor any more."""
 
-from collections import deque
 from functools import partial
 
 import pytest
 import trio
 
-from engine.actors.episode import Crash, EpisodeActor, presence_topic
+from engine.actors.episode import Crash, presence_topic
 from engine.domain.event import UserId
 from engine.errors import ActorStoppedError
 from engine.runtime.child import Restart, RestartPolicy
@@ -63,7 +62,7 @@ async def test_comings_and_goings_of_one_moment_are_one_diff(stage, alice, clien
     )
     await eve.wait(lambda it: len(it.presence) == 2)
     assert eve.presence[1] == {"total": 1, "joined": [EVE], "left": [ALICE], "viewers": None}
-    assert [(diff.total, len(diff.joined), len(diff.left)) for diff in stage.diffs] == [(1, 1, 0), (1, 1, 1)]
+    assert [(len(came), len(went)) for came, went in stage.diffs] == [(1, 0), (1, 1)]
 
 
 async def test_a_second_session_of_a_viewer_is_silent_until_the_last_one_leaves(stage, alice, client):
@@ -89,7 +88,7 @@ async def test_a_changed_state_is_told(stage, alice):
     await stage.join(alice, ALICE, "editing")
     await alice.wait(lambda it: len(it.presence) == 4)
     assert alice.presence[3] == joined(ALICE)
-    assert [viewer.state for diff in stage.diffs for viewer in diff.joined] == ["viewing", "editing"]
+    assert [viewer.state for came, _ in stage.diffs for viewer in came] == ["viewing", "editing"]
 
 
 async def test_changes_without_end_do_not_put_the_diff_off_without_end(stage, alice, client):
@@ -219,18 +218,7 @@ async def test_between_two_lives_nobody_is_owed_anything_and_the_next_begins_at_
 
     def start(key, mailbox):
         stage.mailbox = mailbox
-        return EpisodeActor(
-            id=key,
-            mailbox=mailbox,
-            hub=stage.hub,
-            log=stage.log,
-            episodes=stage.studio.episodes,
-            epoch=stage.studio.store.epoch,
-            tick=0.02,
-            ring=deque(maxlen=10),
-            replay_limit=100,
-            on_presence=stage,
-        )
+        return stage.topics().episode(key, mailbox)
 
     registry = Registry(supervisor, kind="episode", policy=policy, capacity=16, idle=0.02, start=start)
     await stage.nursery.start(supervisor.run)

@@ -8,19 +8,25 @@ import pytest
 import trio
 
 from engine.actors import feed as module
-from engine.actors.catalog import Brought, CatalogActor, SubscribeCatalog, Told
+from engine.actors.catalog import Brought, SubscribeCatalog, Told
 from engine.actors.effects import Fed
-from engine.actors.episode import Committed
-from engine.actors.feed import Feed, episode_of
+from engine.actors.feed import Feed
 from engine.actors.messages import Channels
+from engine.actors.retention import Retention
+from engine.actors.topic_log import Committed
 from engine.domain.event import EpisodeId, LogPlace
 from engine.errors import ParkedError, StoreUnavailableError
 from engine.runtime.mailbox import Mailbox, ask
 from engine.store.bell import Bell
 from engine.store.postgres import Database
+from tests.contract.stage import catalog_without_store
 from tests.contract.studio import PATIENCE, Log, Studio
 
 NEVER = 3600.0
+
+
+def episode_of(topic):
+    return EpisodeId(topic.removeprefix("episode:"))
 
 
 @attrs.define(eq=False)
@@ -94,8 +100,10 @@ class Kitchen:
             log=self.log,
             bell=self.bell,
             episodes=self.episodes,
+            users=Watched(),
             catalog=self.catalog,
             effects=self.effects,
+            retention=Retention(log=self.log, age=NEVER, count=1000, interval=NEVER),
             place=place or await self.studio.store.log.end(),
             poll=poll,
             batch=batch,
@@ -176,7 +184,7 @@ async def test_told_and_brought_is_heard_once(kitchen, client):
     The feed and a real catalog together: every event once, the told ones early.
     """
     hub, viewer = Channels(), client("viewer")
-    catalog = CatalogActor(mailbox=kitchen.catalog, hub=hub)
+    catalog = catalog_without_store(kitchen.catalog, hub)
     await kitchen.nursery.start(catalog.run)
     await kitchen.start(poll=0.01)
 

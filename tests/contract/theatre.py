@@ -71,6 +71,7 @@ class Theatre:
             beginning=START,
             chance=random.Random(1),
             guard=LoopGuard(PATIENCE),
+            wake_feed=lambda: None,
         )
 
     async def start(self, hook, **how) -> trio.CancelScope:

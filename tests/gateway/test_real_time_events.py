@@ -152,7 +152,6 @@ async def test_refusals_are_replies_and_the_session_goes_on(greenroom):
                 "episode",
                 "episode:",
                 "episode:1",
-                "user:bob@example.com",
                 "catalog:",
                 "\0",
                 f"episode:{episode['id'].upper()}",

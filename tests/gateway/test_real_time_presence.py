@@ -68,6 +68,7 @@ async def test_who_comes_is_shown_everyone_and_everyone_is_told(greenroom, episo
         "joined": [],
         "left": [],
         "viewers": [viewer],
+        "complete": True,
         "summary": {"names": ["Bob"], "others": 0},
     }
     carol, first = await come(greenroom, episode, "carol", state="editing")

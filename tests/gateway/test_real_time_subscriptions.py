@@ -74,13 +74,17 @@ async def test_who_listens_to_the_catalog_and_an_episode_hears_each_event_once(g
 
 async def test_subscribing_to_the_catalog_by_name_is_answered(greenroom):
     """
-    Without a position: the catalog has none of its own.
+    With the place of the feed as its position.
     """
     bob = await greenroom.connect()
     assert await bob.ask(type="subscribe", topic="catalog") == {"type": "ok"}
-    assert await bob.pending() == [
-        {"type": "subscribed", "topic": "catalog", "recovered": False, "position": None}
-    ]
+    [subscribed] = await bob.pending()
+    assert subscribed == {
+        "type": "subscribed",
+        "topic": "catalog",
+        "recovered": False,
+        "position": {"offset": subscribed["position"]["offset"], "epoch": greenroom.node.store.epoch},
+    }
     await greenroom.create()
     assert (await bob.receive())["event"] == "episode_created"
     assert await bob.pending() == []

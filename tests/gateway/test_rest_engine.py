@@ -75,7 +75,7 @@ async def test_presence_is_who_is_there_now(greenroom):
     """
     episode = await greenroom.create()
     path = f"episodes/{episode['id']}/presence"
-    assert (await greenroom.request("GET", path)).json == {"data": [], "total": 0}
+    assert (await greenroom.request("GET", path)).json == {"data": [], "total": 0, "next_cursor": None}
     for _ in range(2):
         bob = await greenroom.connect("bob@example.com", name="Bob")
         await bob.ask(type="presence", resourceType="episode", resourceId=episode["id"], state="idle")

@@ -7,7 +7,7 @@ import attrs
 import trio
 import trio.testing
 
-from engine.actors.catalog import Brought, CatalogActor
+from engine.actors.catalog import Brought
 from engine.actors.messages import Channels, Message
 from engine.domain.event import (
     CATALOG,
@@ -23,6 +23,7 @@ from engine.domain.event import (
 )
 from engine.domain.presence import SessionId
 from engine.runtime.mailbox import Mailbox
+from tests.contract.stage import catalog_without_store
 
 
 @attrs.define
@@ -70,7 +71,7 @@ async def publish_in_one_turn(hub: Channels, events: Iterable[Event]) -> None:
     """
     Let a catalog publish events that all wait for it when its turn begins.
     """
-    catalog = CatalogActor(mailbox=Mailbox(100), hub=hub)
+    catalog = catalog_without_store(Mailbox(100), hub)
     for each in events:
         catalog.mailbox.tell_nowait(Brought((each,)))
     async with trio.open_nursery() as nursery:

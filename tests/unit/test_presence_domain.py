@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.domain.event import UserId
-from engine.domain.presence import STATES, Diff, Meta, Presence, SessionId, viewers_of
+from engine.domain.presence import STATES, Diff, Meta, Presence, SessionId, page
 
 ALICE, BOB = UserId("alice@example.com"), UserId("bob@example.com")
-A1, A2, B1 = SessionId("a1"), SessionId("a2"), SessionId("b1")
+A1, A2, A3, B1 = SessionId("a1"), SessionId("a2"), SessionId("a3"), SessionId("b1")
 NOON = datetime(2026, 1, 7, 12, tzinfo=UTC)
 
 
@@ -24,6 +24,16 @@ def meta(user=ALICE, name="Alice", state="viewing", *, joined=0, active=0):
     )
 
 
+def rebuilt(metas):
+    presence = Presence()
+    presence.rebuild(metas, NOON)
+    return presence
+
+
+def viewers(metas):
+    return rebuilt(metas).viewers(NOON)
+
+
 def told(diff):
     assert diff is not None
     return [viewer.user for viewer in diff.joined], [viewer.user for viewer in diff.left], diff.total
@@ -35,13 +45,13 @@ def test_a_second_session_of_a_viewer_is_nobody_new():
     """
     presence = Presence()
     presence.put(A1, meta())
-    assert told(presence.diff()) == ([ALICE], [], 1)
+    assert told(presence.diff(NOON)) == ([ALICE], [], 1)
     presence.put(A2, meta(joined=1))
-    assert presence.diff() is None
+    assert presence.diff(NOON) is None
     presence.drop(A1, ALICE)
-    assert presence.diff() is None
+    assert presence.diff(NOON) is None
     presence.drop(A2, ALICE)
-    assert told(presence.diff()) == ([], [ALICE], 0)
+    assert told(presence.diff(NOON)) == ([], [ALICE], 0)
 
 
 def test_a_viewer_shows_the_strongest_state_and_the_newest_name_of_its_sessions():
@@ -51,7 +61,7 @@ def test_a_viewer_shows_the_strongest_state_and_the_newest_name_of_its_sessions(
     first = meta(state="idle", joined=0, active=9)
     second = meta(name="Alice S.", state="editing", joined=5, active=6)
     third = meta(name="Al", state="viewing", joined=2, active=7)
-    (viewer,) = viewers_of([first, second, third])
+    (viewer,) = viewers({A1: first, A2: second, A3: third})
     assert (viewer.name, viewer.state) == ("Alice S.", "editing")
     assert (viewer.viewed_at, viewer.active_at) == (first.joined_at, first.active_at)
 
@@ -63,12 +73,12 @@ def test_whoever_comes_and_goes_between_two_diffs_is_not_told():
     presence = Presence()
     presence.put(A1, meta())
     presence.drop(A1, ALICE)
-    assert presence.diff() is None
+    assert presence.diff(NOON) is None
     presence.put(A1, meta())
-    presence.diff()
+    presence.diff(NOON)
     presence.drop(A1, ALICE)
     presence.put(A2, meta(joined=1))
-    assert presence.diff() is None
+    assert presence.diff(NOON) is None
 
 
 def test_a_changed_state_is_told_as_joined_and_a_heartbeat_is_not():
@@ -77,11 +87,11 @@ def test_a_changed_state_is_told_as_joined_and_a_heartbeat_is_not():
     """
     presence = Presence()
     presence.put(A1, meta())
-    presence.diff()
+    presence.diff(NOON)
     presence.put(A1, meta(active=30))
-    assert presence.diff() is None
+    assert presence.diff(NOON) is None
     presence.put(A1, meta(state="editing", active=31))
-    diff = presence.diff()
+    diff = presence.diff(NOON)
     assert told(diff) == ([ALICE], [], 1)
     assert [viewer.state for viewer in diff.joined] == ["editing"]
 
@@ -93,10 +103,10 @@ def test_dropping_what_is_not_there_changes_nothing():
     presence = Presence()
     presence.drop(A1, ALICE)
     presence.put(A1, meta())
-    presence.diff()
+    presence.diff(NOON)
     presence.drop(A2, ALICE)
     presence.drop(B1, BOB)
-    assert presence.diff() is None
+    assert presence.diff(NOON) is None
     assert presence.total == 1
 
 
@@ -104,18 +114,18 @@ def test_what_was_rebuilt_counts_as_told():
     """
     After a crash only what is new is a diff.
     """
-    presence = Presence.rebuilt({A1: meta(), B1: meta(BOB, "Bob", joined=1)})
-    assert presence.diff() is None
-    assert [viewer.user for viewer in presence.viewers()] == [ALICE, BOB]
+    presence = rebuilt({A1: meta(), B1: meta(BOB, "Bob", joined=1)})
+    assert presence.diff(NOON) is None
+    assert [viewer.user for viewer in presence.viewers(NOON)] == [ALICE, BOB]
     presence.drop(A1, ALICE)
-    assert told(presence.diff()) == ([], [ALICE], 1)
+    assert told(presence.diff(NOON)) == ([], [ALICE], 1)
 
 
 def test_a_viewer_looks_as_frontends_expect():
     """
     The presence record, with the state added.
     """
-    (viewer,) = viewers_of([meta(active=2)])
+    (viewer,) = viewers({A1: meta(active=2)})
     assert viewer.to_json("e1") == {
         "id": f"e1:{ALICE}",
         "userId": ALICE,
@@ -127,7 +137,8 @@ def test_a_viewer_looks_as_frontends_expect():
         "isActive": True,
         "state": "viewing",
     }
-    assert not attrs.evolve(viewer, state="idle").to_json("e1")["isActive"]
+    (idle,) = viewers({A1: meta(state="idle")})
+    assert not idle.to_json("e1")["isActive"]
 
 
 @attrs.define
@@ -197,12 +208,65 @@ def test_a_client_that_applies_the_diffs_knows_who_is_there(steps):
                 oracle.sessions.pop(session, None)
                 presence.drop(session, user)
             case ("diff",):
-                client.apply(presence.diff())
+                client.apply(presence.diff(NOON))
                 assert client.viewers == oracle.shown()
-                assert presence.diff() is None
-        shown = {viewer.user: (viewer.name, viewer.state) for viewer in presence.viewers()}
+                assert presence.diff(NOON) is None
+        shown = {viewer.user: (viewer.name, viewer.state) for viewer in presence.viewers(NOON)}
         assert shown == oracle.shown()
         assert presence.total == len(shown)
-        came = [viewer.viewed_at for viewer in presence.viewers()]
-        assert came == sorted(came)
-    assert Presence.rebuilt(oracle.sessions).viewers() == presence.viewers()
+    by_user = {viewer.user: viewer for viewer in viewers(oracle.sessions)}
+    assert by_user == {viewer.user: viewer for viewer in presence.viewers(NOON)}
+
+
+def test_a_viewer_of_whom_nothing_is_heard_is_shown_as_not_active_until_it_is():
+    """
+    Silence shows, once; the next sign of life shows too.
+    """
+    presence = Presence(active_for=timedelta(seconds=90))
+    presence.put(A1, meta())
+    presence.diff(NOON)
+    presence.notice_silence(NOON + timedelta(seconds=90))
+    assert presence.diff(NOON + timedelta(seconds=90)) is None
+    late = NOON + timedelta(seconds=91)
+    presence.notice_silence(late)
+    diff = presence.diff(late)
+    assert told(diff) == ([ALICE], [], 1)
+    assert not diff.joined[0].is_active
+    presence.notice_silence(late)
+    assert presence.diff(late) is None
+    presence.put(A1, meta(active=91))
+    assert presence.diff(late).joined[0].is_active
+
+
+def test_a_diff_shows_a_bounded_number_of_changes_and_says_so():
+    """
+    However many come at once, a message is of bounded size; who keeps the table gets all of it.
+    """
+    presence = Presence(most=3)
+    for number in range(5):
+        presence.put(SessionId(str(number)), meta(UserId(f"user{number}"), f"User {number}", joined=number))
+    diff = presence.diff(NOON)
+    assert (len(diff.joined), len(diff.changed), diff.total, diff.complete) == (3, 5, 5, False)
+    assert diff.names == ("User 0", "User 1")
+    presence.drop(SessionId("0"), UserId("user0"))
+    diff = presence.diff(NOON)
+    assert (len(diff.left), diff.total, diff.complete) == (1, 4, True)
+    assert diff.names == ("User 1", "User 2")
+
+
+@given(st.sets(st.integers(0, 50)), st.integers(1, 20))
+def test_pages_show_everyone_once(users, limit):
+    """
+    Page after page by user id, until there is no next.
+    """
+    metas = {SessionId(f"{user}-{tab}"): meta(UserId(f"u{user:02}")) for user in users for tab in range(2)}
+    seen, after = [], ""
+    while True:
+        found = page(metas, now=NOON, active_for=timedelta(90), after=after, limit=limit)
+        seen += [viewer.user for viewer in found.viewers]
+        assert found.total == len(users)
+        if found.next_after is None:
+            break
+        assert len(found.viewers) == limit
+        after = found.next_after
+    assert seen == sorted(f"u{user:02}" for user in users)

@@ -1,0 +1,213 @@
+"""The order in which a topic's subscribers hear its events; how one who returns is brought up to date."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+import attrs
+import trio
+
+from engine.actors.messages import Channels, Message, Subscribed
+from engine.domain.event import Epoch, Event, Offset, Position, Topic
+from engine.domain.presence import SessionId
+from engine.errors import StoreUnavailableError
+from engine.runtime.hub import Format, Outlet
+from engine.runtime.mailbox import Reply
+from engine.store.events import EventLog
+
+# Events fetched at a time to fill a gap.
+FILL = 500
+# Seconds until it is tried again while the database is away.
+AWAY = 0.5
+
+T = TypeVar("T")
+
+# Answers the topic's present state as clients are shown it, and the latest offset that it includes.
+Snapshot = Callable[[], Awaitable[tuple[Offset, dict[str, object]]]]
+
+
+@attrs.frozen
+class Committed:
+    """
+    An event of the topic was committed.
+    """
+
+    event: Event
+
+
+@attrs.frozen(kw_only=True)
+class Subscribe:
+    """
+    A session wants to hear of the topic, from its position on or from now. Answered when it does, or with
+    StoreUnavailableError.
+    """
+
+    session: SessionId
+    outlet: Outlet
+    format: Format[Message]
+    since: Position | None
+    wants_snapshot: bool
+    reply: Reply[None]
+
+
+@attrs.define(eq=False, kw_only=True)
+class TopicLog:
+    """
+    Own how far one topic's subscribers have heard its log, and the newest of its events.
+
+    A part of an actor, used by its task alone. A crash loses nothing: how far they have heard is also in
+    the hub, and the events are in the store.
+    """
+
+    topic: Topic
+    epoch: Epoch
+    hub: Channels
+    log: EventLog
+    # The latest offset of the topic's log, as the store has it; 0 when there is none yet.
+    head: Callable[[], Awaitable[Offset]]
+    snapshot: Snapshot
+    # The most events that a returning client is sent; who missed more gets a snapshot.
+    replay_limit: int
+    # The newest published events, without a hole; bounded by its maxlen.
+    ring: deque[Event]
+    next: Offset = attrs.field(default=Offset(1), init=False)
+    # Events that overtook an earlier one; emptied as soon as the gap is filled.
+    _early: dict[Offset, Event] = attrs.field(factory=dict, init=False)
+
+    async def begin(self) -> None:
+        """
+        Find out where to begin: after a crash behind what subscribers heard last, else behind now.
+        """
+        head = await _patiently(self.head)
+        heard = self.hub.position(self.topic)
+        self.next = Offset((head if heard is None else heard) + 1)
+        await self._load_ring()
+        await self.catch_up(head)
+
+    def note(self, event: Event) -> None:
+        """
+        Take what was told or brought; what was published already is brought again, and dropped.
+        """
+        if event.offset >= self.next:
+            self._early[event.offset] = event
+
+    async def publish_ready(self) -> None:
+        """
+        Publish what was noted, in offset order; what is missing in between comes from the store first.
+        """
+        if not self._early:
+            return
+        latest = max(self._early)
+        if len(self._early) <= latest - self.next:
+            await self.catch_up(latest)
+            return
+        await self._publish([self._early.pop(Offset(number)) for number in range(self.next, latest + 1)])
+
+    async def catch_up(self, until: Offset) -> None:
+        """
+        Publish everything up to `until` from the store.
+        """
+        while self.next <= until:
+            # No more than that: a snapshot must not be older than its position.
+            count = min(FILL, until - self.next + 1)
+            missing = await _patiently(partial(self.log.since, self.topic, Offset(self.next - 1), count))
+            if not missing or missing[0].offset != self.next:
+                await self._start_over()
+                break
+            await self._publish(missing)
+        self._early = {offset: event for offset, event in self._early.items() if offset >= self.next}
+
+    async def check_position(self) -> None:
+        """
+        Find out whether anything was committed that nobody told of; if so, publish it.
+        """
+        with suppress(StoreUnavailableError):
+            await self.catch_up(await self.head())
+
+    async def subscribe(self, wish: Subscribe) -> None:
+        """
+        Let a session in: `subscribed` and what it missed in one write, then live, nothing in between.
+        """
+        await self.publish_ready()
+        try:
+            await self._subscribe(wish)
+        except StoreUnavailableError as error:
+            wish.reply.fail(error)
+
+    async def _subscribe(self, wish: Subscribe) -> None:
+        # Before the replay: it may find, and publish, more that was missed.
+        snapshot = await self._present() if wish.wants_snapshot else None
+        missed, recovered = await self._recover(wish.since)
+        if wish.since is not None and not recovered and snapshot is None:
+            snapshot = await self._present()
+        position = Position(Offset(self.next - 1), self.epoch)
+        first = Subscribed(topic=self.topic, recovered=recovered, position=position, snapshot=snapshot)
+        # No checkpoint from here on: nothing may be published between the replay and the subscription.
+        frames = [wish.format.encode(first), *map(wish.format.encode, missed)]
+        if wish.outlet.push(b"".join(frames)):
+            self.hub.subscribe(self.topic, wish.session, wish.outlet, wish.format)
+            # After the subscription: the hub knows no topic without one, and would forget it.
+            self.hub.note_position(self.topic, position.offset)
+        wish.reply.set(None)
+
+    async def _present(self) -> dict[str, object]:
+        shown, snapshot = await self.snapshot()
+        # What it shows must not be told once more after it.
+        await self.catch_up(shown)
+        return snapshot
+
+    async def _recover(self, since: Position | None) -> tuple[list[Event], bool]:
+        """
+        The published events after a position, and whether they are all there is.
+        """
+        if since is None or since.epoch != self.epoch:
+            return [], False
+        count = self.next - 1 - since.offset
+        if not 0 <= count <= self.replay_limit:
+            return [], False
+        if count == 0:
+            return [], True
+        if self.ring and self.ring[0].offset <= since.offset + 1:
+            return [event for event in self.ring if event.offset > since.offset], True
+        events = await self.log.since(self.topic, since.offset, count)
+        # Retention may have cut them.
+        return (events, True) if len(events) == count else ([], False)
+
+    async def _load_ring(self) -> None:
+        # So that those who return after a restart, all at once, need not ask the store one by one.
+        assert self.ring.maxlen is not None
+        first = Offset(max(0, self.next - 1 - self.ring.maxlen))
+        if self.next - 1 > first:
+            count = self.next - 1 - first
+            newest = await _patiently(partial(self.log.since, self.topic, first, count))
+            self.ring.extend(newest)
+
+    async def _start_over(self) -> None:
+        """
+        Retention has cut what subscribers are owed: say so, and show them the present state instead.
+        """
+        shown, snapshot = await _patiently(self.snapshot)
+        self.next = Offset(shown + 1)
+        self.ring.clear()
+        self.hub.note_position(self.topic, shown)
+        position = Position(shown, self.epoch)
+        reset = Subscribed(topic=self.topic, recovered=False, position=position, snapshot=snapshot)
+        await self.hub.publish_fairly(self.topic, [reset])
+
+    async def _publish(self, events: list[Event]) -> None:
+        # The position first: if publishing is cut off in the middle, nobody is told anything twice.
+        self.next = Offset(events[-1].offset + 1)
+        self.hub.note_position(self.topic, events[-1].offset)
+        self.ring.extend(events)
+        await self.hub.publish_fairly(self.topic, events)
+
+
+async def _patiently(read: Callable[[], Awaitable[T]]) -> T:
+    # An outage is no crash: a supervisor would park the actor, and so make it longer.
+    while True:
+        try:
+            return await read()
+        except StoreUnavailableError:
+            await trio.sleep(AWAY)

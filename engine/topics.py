@@ -1,0 +1,179 @@
+"""What each kind of topic is made of: its actor, its log, and the state that a snapshot shows."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import attrs
+
+from conf.settings import Child, Settings
+from engine.actors.catalog import CatalogActor
+from engine.actors.episode import EpisodeActor, EpisodeMessage, PresenceTimes, presence_topic
+from engine.actors.messages import Channels
+from engine.actors.presence import PresenceSink
+from engine.actors.topic_log import Snapshot, TopicLog
+from engine.actors.user import UserActor, UserMessage
+from engine.domain.event import EpisodeId, LogPlace, Offset, Topic, UserId, episode_topic, user_topic, utc_now
+from engine.domain.presence import Presence, page
+from engine.runtime.child import Restart, RestartPolicy
+from engine.runtime.mailbox import Mailbox
+from engine.runtime.registry import Registry
+from engine.runtime.supervisor import Supervisor
+from engine.store.episode_list import ListQuery
+from engine.store.store import Store
+
+# Episodes, notifications and viewers that a snapshot shows.
+SHOWN = 50
+
+
+def policy_of(child: Child) -> RestartPolicy:
+    """
+    How the settings want this kind of child restarted.
+    """
+    return RestartPolicy(
+        restart=Restart(child.restart),
+        max_restarts=child.max_restarts,
+        within=child.within,
+        backoff_first=child.backoff_first,
+        backoff_cap=child.backoff_cap,
+        backoff_jitter=child.backoff_jitter,
+        grace=child.grace,
+        cool_down=child.cool_down,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Topics:
+    """
+    Makes the actors of topics. Owns nothing.
+    """
+
+    settings: Settings
+    store: Store
+    hub: Channels
+    on_presence: PresenceSink
+
+    def episodes(self, supervisor: Supervisor) -> Registry[EpisodeId, EpisodeMessage]:
+        """
+        The registry of episode actors.
+        """
+        kind = self.settings.supervision.episode
+        return Registry(
+            supervisor,
+            kind="episode",
+            policy=policy_of(kind),
+            capacity=kind.mailbox,
+            idle=kind.idle,
+            start=self.episode,
+        )
+
+    def users(self, supervisor: Supervisor) -> Registry[UserId, UserMessage]:
+        """
+        The registry of user actors.
+        """
+        kind = self.settings.supervision.episode
+        return Registry(
+            supervisor,
+            kind="user",
+            policy=policy_of(kind),
+            capacity=kind.mailbox,
+            idle=kind.idle,
+            start=self.user,
+        )
+
+    def catalog(self, brought: LogPlace) -> CatalogActor:
+        """
+        The catalog's actor; everything up to `brought` is old to it.
+        """
+        realtime = self.settings.realtime
+        return CatalogActor(
+            mailbox=Mailbox(self.settings.supervision.catalog.mailbox, name="catalog"),
+            hub=self.hub,
+            log=self.store.log,
+            epoch=self.store.epoch,
+            snapshot=self._catalog_snapshot,
+            brought=brought,
+            replay_limit=realtime.replay_limit,
+            ring=deque(maxlen=max(realtime.replay_ring, realtime.replay_limit)),
+            position_interval=realtime.position_interval,
+        )
+
+    def episode(self, key: EpisodeId, mailbox: Mailbox[EpisodeMessage]) -> EpisodeActor:
+        """
+        One life of an episode's actor.
+        """
+        times = self.settings.presence
+
+        async def head() -> Offset:
+            return await self.store.episodes.log_offset(key) or Offset(0)
+
+        async def snapshot() -> tuple[Offset, dict[str, object]]:
+            episode = await self.store.episodes.get(key)
+            # A deleted episode shows that its log has ended.
+            shown = await head() if episode is None else episode.log_offset
+            present = page(
+                self.hub.metas(presence_topic(episode_topic(key))),
+                now=utc_now(),
+                active_for=timedelta(seconds=times.active_for),
+                after="",
+                limit=SHOWN,
+            )
+            return shown, {
+                "episode": None if episode is None else episode.to_json(),
+                "viewers": [viewer.to_json(key) for viewer in present.viewers],
+            }
+
+        return EpisodeActor(
+            id=key,
+            mailbox=mailbox,
+            hub=self.hub,
+            log=self._log(episode_topic(key), head, snapshot),
+            presence=Presence(active_for=timedelta(seconds=times.active_for), most=times.diff_size),
+            times=PresenceTimes(
+                tick=times.tick,
+                reload_grace=times.reload_grace,
+                silence=times.active_for / 4,
+                position_check=self.settings.realtime.position_check,
+            ),
+            on_presence=self.on_presence,
+        )
+
+    def user(self, key: UserId, mailbox: Mailbox[UserMessage]) -> UserActor:
+        """
+        One life of a person's actor.
+        """
+
+        async def head() -> Offset:
+            return await self.store.log.user_offset(key)
+
+        async def snapshot() -> tuple[Offset, dict[str, object]]:
+            shown = await head()
+            page, unread = await self.store.records.notifications(key, limit=SHOWN)
+            return shown, {
+                "notifications": [notification.to_json() for notification in page.records],
+                "unread": unread,
+            }
+
+        return UserActor(
+            id=key,
+            mailbox=mailbox,
+            log=self._log(user_topic(key), head, snapshot),
+            position_check=self.settings.realtime.position_check,
+        )
+
+    def _log(self, topic: Topic, head: Callable[[], Awaitable[Offset]], snapshot: Snapshot) -> TopicLog:
+        realtime = self.settings.realtime
+        return TopicLog(
+            topic=topic,
+            epoch=self.store.epoch,
+            hub=self.hub,
+            log=self.store.log,
+            head=head,
+            snapshot=snapshot,
+            replay_limit=realtime.replay_limit,
+            ring=deque(maxlen=realtime.replay_ring),
+        )
+
+    async def _catalog_snapshot(self) -> dict[str, object]:
+        page = await self.store.episode_list.page(ListQuery(limit=SHOWN))
+        return {"episodes": [episode.to_json() for episode in page.episodes], "total": page.total}
