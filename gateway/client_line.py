@@ -10,7 +10,7 @@ import trio
 
 from engine.runtime.backoff import Backoff
 from gateway.client_messages import ClientError, ClosedError, RefusedError, State, UnreachableError, expiry
-from gateway.client_session import CLOSED_HERE, Ending, LostError, Session
+from gateway.client_session import Ending, LostError, Session
 
 TOKEN_EXPIRED = 4440
 # Seconds between two new tokens, at least.
@@ -97,6 +97,7 @@ class Line:
     trouble: str = attrs.field(default="", init=False)
     # From the node's welcome on.
     session: Session | None = attrs.field(default=None, init=False)
+    _closing: bool = attrs.field(default=False, init=False)
     _welcomed_at: float | None = attrs.field(default=None, init=False)
     # Already before the handshake.
     _connection: Session | None = attrs.field(default=None, init=False)
@@ -120,6 +121,7 @@ class Line:
         """
         End in good order.
         """
+        self._closing = True
         if self._connection is not None:
             self._connection.close_soon()
         else:
@@ -164,9 +166,10 @@ class Line:
         while True:
             self._welcomed_at = None
             ending = await self._connect_once()
+            if self._closing:
+                return  # even if the connection broke off just before
             if not ending.returns:
-                if ending is not CLOSED_HERE:
-                    self.error = ClosedError(ending.code, ending.reason)
+                self.error = ClosedError(ending.code, ending.reason)
                 return
             if self.state is State.CONNECTING and not self.insist:
                 self.error = UnreachableError(f"cannot connect to {self.url}: {ending.reason}")

@@ -48,9 +48,6 @@ class Ending:
     returns: bool = True
 
 
-CLOSED_HERE = Ending(code=None, reason="closed by this client", returns=False)
-
-
 @attrs.define(eq=False)
 class _Wire(trio.abc.Stream):
     """
@@ -190,7 +187,7 @@ class Session:
         """
         Let the connection end in good order, within CLOSE_GRACE.
         """
-        self.ending = self.ending or CLOSED_HERE
+        self.ending = self.ending or Ending(code=None, reason="closed by this client", returns=False)
         self._reading.cancel()
 
     def abort(self, reason: str) -> None:

@@ -196,7 +196,6 @@ class Subscription:
         """
         if self._promised is not None:
             self.reached(self._promised)
-            self._promised = None
 
     def reached(self, position: Position) -> None:
         """

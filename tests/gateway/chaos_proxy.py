@@ -33,8 +33,9 @@ class ChaosProxy:
         Reset every connection, in both directions.
         """
         for stream in list(self._streams):
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            stream.socket.close()
+            if stream.socket.fileno() >= 0:  # not closed already, waiting for its tasks to notice
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                stream.socket.close()
 
     def stall(self) -> None:
         """

@@ -136,6 +136,18 @@ async def test_a_catalog_without_positions_has_a_gap_after_each_reconnect() -> N
         assert "since" not in (await node.wait_received("subscribe", 2))[1]
 
 
+async def test_somebody_s_inbox_is_not_part_of_the_catalog() -> None:
+    """
+    What comes late after its subscription's end is dropped; other topics, of plugins, are the catalog's.
+    """
+    async with scripted() as node, client_of(node) as client:
+        node.answers["subscribe"] = [subscribed("1-1", "catalog")]
+        catalog = await client.subscribe("catalog")
+        await node.send(frame(1, "user:bob"), frame(1, "plugin:x"))
+        [event] = await take(catalog, 1)
+        assert event.topic == "plugin:x"
+
+
 @pytest.mark.parametrize("code", [4400, 4401, 4403, 4409])
 async def test_after_a_final_code_the_client_stays_away(code: int) -> None:
     """
@@ -225,3 +237,25 @@ async def test_wishes_after_a_reconnect_do_not_exceed_what_a_node_takes_at_once(
         await node.close(1001)
         await node.wait_received("subscribe", 60)
         assert trio.current_time() - began >= 9 * 0.04
+
+
+async def test_closing_just_when_the_connection_breaks_does_not_bring_the_client_back() -> None:
+    """
+    Its user wants it closed, whatever else it was about to do.
+    """
+    async with scripted() as node, client_of(node) as client:
+        connection = client.line._connection
+        assert connection is not None
+
+        async def close_at_the_last_moment() -> None:
+            while connection.ending is None:  # noqa: ASYNC110 (the moment has no event)
+                await trio.lowlevel.checkpoint()
+            assert client.line._connection is connection
+            await client.aclose()
+
+        with trio.fail_after(SOON):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(close_at_the_last_moment)
+                await node.close(1001)
+        assert client.state is State.CLOSED
+        assert node.count == 1

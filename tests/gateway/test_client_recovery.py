@@ -239,7 +239,7 @@ async def test_an_expired_token_ends_the_iterations_with_the_reason(start_greenr
     """
     greenroom = await start_greenroom()
     url = f"http://127.0.0.1:{greenroom.port}"
-    async with connect(url, token=greenroom.token(ttl=1.5), options=quick()) as client:
+    async with connect(url, token=greenroom.token(ttl=2), options=quick()) as client:
         subscription = await client.subscribe("catalog")
         with pytest.raises(ClosedError) as closed, trio.fail_after(SOON):
             await anext(subscription)
@@ -268,6 +268,29 @@ async def test_a_token_is_replaced_before_it_expires(greenroom: RunningNode, pro
         [event] = await take(subscription, 1)
         assert event.data["episode"]["title"] == "Later"
     assert proxy.accepted == 1
+
+
+async def test_a_new_token_that_is_refused_leads_to_a_new_connection(
+    greenroom: RunningNode, proxy: ChaosProxy
+) -> None:
+    """
+    A session is one person's: with another's token the client begins anew, and goes on hearing.
+    """
+    tokens = iter([greenroom.token(ttl=2), greenroom.token("carol@example.com"), greenroom.token()])
+
+    async def get_token() -> str:
+        return next(tokens)
+
+    async with connect(proxy.url, get_token=get_token, options=quick()) as client:
+        subscription = await client.subscribe("catalog")
+        await wait_state(client, State.STALE)
+        assert "carol" in client.trouble
+        await wait_state(client, State.LIVE)
+        await greenroom.create("Later")
+        while isinstance(item := (await take(subscription, 1))[0], Gap):
+            pass
+        assert item.data["episode"]["title"] == "Later"
+    assert proxy.accepted == 2
 
 
 async def test_no_token_for_now_is_no_reason_to_give_up(greenroom: RunningNode) -> None:
