@@ -176,8 +176,9 @@ class Node:
         actor = self.effects.get(name)
         if actor is None:
             return False
-        await self.store.cursors.resume(name)
-        await ask(actor.mailbox, Resume)
+        # One that only fails is busy with that, and has nothing to resume from.
+        if actor.quarantined_at is not None:
+            await ask(actor.mailbox, Resume)
         return True
 
     def crash_episodes(self) -> None:

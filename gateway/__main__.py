@@ -1,30 +1,9 @@
-"""The command `greenroom`. What cannot be done is told in one clear line, and the exit code is 2."""
+"""The command `greenroom`."""
 
 import sys
 
-import click
-
-from conf.settings import SettingsError
-from engine.errors import EngineError, PluginError, StartupError
-from gateway.cli.config import config
-from gateway.cli.migrate import migrate
-from gateway.cli.serve import serve
-from gateway.cli.token import token
-
-CANNOT_START = 2
-FAILED = 1
-
-
-@click.group()
-@click.version_option(package_name="greenroom", message="%(package)s %(version)s")
-def cli() -> None:
-    """
-    Greenroom: a real-time engine for episode production.
-    """
-
-
-for command in (serve, token, migrate, config):
-    cli.add_command(command)
+# What shells expect of a program that Ctrl-C has ended.
+INTERRUPTED = 130
 
 
 def main() -> None:
@@ -32,23 +11,12 @@ def main() -> None:
     Run the command line.
     """
     try:
-        cli()
-    except (SettingsError, StartupError, PluginError) as error:
-        click.echo(f"greenroom: {error}", err=True)
-        sys.exit(CANNOT_START)
-    except BaseExceptionGroup as group:
-        # The event loop wraps what ends it; a single error of ours is told like any other.
-        cause = _only(group)
-        if not isinstance(cause, EngineError):
-            raise
-        click.echo(f"greenroom: {cause}", err=True)
-        sys.exit(CANNOT_START if isinstance(cause, StartupError) else FAILED)
+        # Not before: importing takes a moment, in which Ctrl-C must not end in a traceback.
+        from gateway.cli.main import run
 
-
-def _only(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+        run()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

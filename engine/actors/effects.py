@@ -44,7 +44,7 @@ class Fed:
 @attrs.frozen
 class Resume:
     """
-    An operator ends the quarantine. Answered when the effects run again.
+    An operator ends the quarantine. Answered when the effects run again, or with StoreUnavailableError.
     """
 
     reply: Reply[None]
@@ -155,7 +155,9 @@ class EffectActor:
 
     async def _step(self) -> None:
         if self.cursor.quarantined_at is not None:
-            self._take(await self.mailbox.receive())
+            message = await self.mailbox.receive()
+            if isinstance(message, Resume):
+                await self._resume(message)
             return
         if not self._at_hand and not self._caught_up:
             self._refused = self.mailbox.statistics().refused_total
@@ -183,13 +185,22 @@ class EffectActor:
                     # There is a hole that only the log can fill.
                     self._caught_up = False
             case Resume(reply):
-                self.cursor = attrs.evolve(self.cursor, quarantined_at=None, reason=None)
-                self.failures = 0
-                # Threads that hang may never come back; a plugin that was mended must not wait for them.
-                self._limiter = trio.CapacityLimiter(THREADS)
+                # Nothing to end: what it may have meant to end was ended by another.
                 reply.set(None)
             case _:
                 assert_never(message)
+
+    async def _resume(self, wish: Resume) -> None:
+        try:
+            await self.cursors.resume(self.effect.plugin)
+        except StoreUnavailableError as error:
+            wish.reply.fail(error)
+            return
+        self.cursor = attrs.evolve(self.cursor, quarantined_at=None, reason=None)
+        self.failures = 0
+        # Threads that hang may never come back; a plugin that was mended must not wait for them.
+        self._limiter = trio.CapacityLimiter(THREADS)
+        wish.reply.set(None)
 
     async def _hand_over(self, batch: list[Event]) -> None:
         # What one person is told is said to that person, not to plugins; the cursor passes it.

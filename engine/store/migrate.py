@@ -15,7 +15,7 @@ from engine.store.pool import where_is
 
 # Any number that nobody else uses: "greenroo" in ASCII.
 ADVISORY_LOCK = 0x677265656E726F6F
-CONNECT_TIMEOUT = 10
+CONNECT_TIMEOUT = 5
 
 
 def migrate(conninfo: str) -> list[str]:

@@ -31,21 +31,23 @@ class Database:
         All rows that the statement answers.
         """
         async with self.connection() as connection:
-            return await (await connection.execute(query, params)).fetchall()
+            cursor = connection.cursor_for(query)
+            return await (await cursor.execute(query, params)).fetchall()
 
     async def fetch_one(self, query: LiteralString, params: Params) -> Row | None:
         """
         The first row that the statement answers, or None.
         """
         async with self.connection() as connection:
-            return await (await connection.execute(query, params)).fetchone()
+            cursor = connection.cursor_for(query)
+            return await (await cursor.execute(query, params)).fetchone()
 
     async def execute(self, query: LiteralString, params: Params) -> int:
         """
         Run the statement; answers the number of rows that it touched.
         """
         async with self.connection() as connection:
-            return (await connection.execute(query, params)).rowcount
+            return (await connection.cursor_for(query).execute(query, params)).rowcount
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[TrioConnection]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from gateway.__main__ import cli
+from gateway.cli.main import cli
 from tests.acceptance.outside import Program
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

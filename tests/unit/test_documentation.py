@@ -5,7 +5,7 @@ from pathlib import Path
 
 from engine import hookspecs
 from gateway import protocol
-from gateway.__main__ import cli
+from gateway.cli.main import cli
 
 ROOT = Path(__file__).parents[2]
 REAL_TIME = (ROOT / "docs/real-time.md").read_text("utf-8")
