@@ -3,8 +3,11 @@
 import itertools
 import logging
 import socket
-import struct
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -13,124 +16,17 @@ import psycopg.conninfo
 import pytest
 import trio
 import trio.testing
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from structlog.testing import capture_logs
 
 from engine.store.migrate import migrate
 from gateway.server import ServerLimits, listen, serve
 from tests.gateway.node_fixture import RunningNode, start_node
+from tests.gateway.raw_client import SOON, RawClient
 
-HANDSHAKE = (
-    "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
-)
-# How long any test waits for something that should happen at once.
-SOON = 5
 _numbers = itertools.count(1)
-
-
-@attrs.define(eq=False)
-class RawClient:
-    """
-    A client that may send any bytes at any time, and reads only when told to.
-    """
-
-    stream: trio.abc.Stream
-    buffer: bytearray = attrs.field(factory=bytearray)
-
-    async def send(self, data: bytes) -> None:
-        with trio.fail_after(SOON):
-            await self.stream.send_all(data)
-
-    @staticmethod
-    def frame(payload: bytes, opcode: int = 1, *, fin: bool = True, mask: bool = True) -> bytes:
-        """
-        Frame as a client; the mask is zero, so the payload stays legible.
-        """
-        size, bit = len(payload), 0x80 if mask else 0
-        head = struct.pack("!BB", (0x80 if fin else 0) | opcode, bit | (size if size < 126 else 126))
-        if size >= 126:
-            assert size < 65536
-            head += struct.pack("!H", size)
-        return head + (bytes(4) if mask else b"") + payload
-
-    async def receive(self, size: int) -> bytes:
-        with trio.fail_after(SOON):
-            while len(self.buffer) < size:
-                data = await self.stream.receive_some()
-                assert data, f"closed after {bytes(self.buffer)!r}"
-                self.buffer += data
-        return self._take(size)
-
-    async def receive_head(self) -> bytes:
-        with trio.fail_after(SOON):
-            while (end := self.buffer.find(b"\r\n\r\n")) < 0:
-                data = await self.stream.receive_some()
-                assert data, f"closed after {bytes(self.buffer)!r}"
-                self.buffer += data
-        return self._take(end + 4)
-
-    async def receive_response(self) -> tuple[int, bytes]:
-        head = await self.receive_head()
-        lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-        body = await self.receive(int(lengths[0].split(b":")[1])) if lengths else b""
-        return int(head.split()[1]), body
-
-    async def receive_frame(self) -> tuple[int, bytes]:
-        """
-        Return one frame's opcode and payload.
-        """
-        first, size = await self.receive(2)
-        if size == 126:
-            (size,) = struct.unpack("!H", await self.receive(2))
-        elif size == 127:
-            (size,) = struct.unpack("!Q", await self.receive(8))
-        return first & 0x0F, await self.receive(size)
-
-    async def receive_close(self) -> int:
-        """
-        Skip what comes before the close frame and return its code; the server must close right after.
-        """
-        while True:
-            opcode, payload = await self.receive_frame()
-            if opcode == 8:
-                assert await self.receive_rest() == b""
-                return int.from_bytes(payload[:2], "big")
-
-    async def receive_rest(self) -> bytes:
-        """
-        Read until the server closes, in good order or by a reset.
-        """
-        with trio.fail_after(SOON):
-            try:
-                while data := await self.stream.receive_some():
-                    self.buffer += data
-            except trio.BrokenResourceError:
-                pass
-        return self._take(len(self.buffer))
-
-    async def upgrade(self, path: str, *, more: str = "", then: bytes = b"") -> bytes:
-        """
-        Open a WebSocket; `then` goes out in the same segment. Returns the head of the answer.
-        """
-        await self.send(HANDSHAKE.format(path=path, more=more).encode() + then)
-        return await self.receive_head()
-
-    async def get(self, path: str = "/") -> tuple[int, bytes]:
-        await self.send(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
-        return await self.receive_response()
-
-    def reset(self) -> None:
-        """
-        Vanish: the server's next read or write fails.
-        """
-        sock = self.stream.socket  # type: ignore[attr-defined]
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        sock.close()
-
-    def _take(self, size: int) -> bytes:
-        data = bytes(self.buffer[:size])
-        del self.buffer[:size]
-        return data
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -142,7 +38,7 @@ class Served:
     port: int
     shutdown: trio.Event
     ended: trio.Event
-    tls: Any = None
+    tls: ssl.SSLContext | None = None
     bystander: RawClient | None = None
     tasks: int = 0
 
@@ -152,7 +48,12 @@ class Served:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         with trio.fail_after(SOON):
             await sock.connect(("127.0.0.1", self.port))
-        return RawClient(trio.SocketStream(sock))
+        stream: trio.abc.Stream = trio.SocketStream(sock)
+        if self.tls is not None:
+            stream = trio.SSLStream(
+                trio.SocketStream(sock), self.tls, server_hostname="localhost", https_compatible=True
+            )
+        return RawClient(stream)
 
     async def wait_all_ended(self) -> None:
         """
@@ -280,7 +181,13 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Callable[..., Awaitable[
     Start a server: `await start({"/path": application}, header_timeout=0.1)`; other paths go to `echo`.
     """
 
-    async def start(routes: dict[str, Any] | None = None, *, tls: Any = None, **limits: float) -> Served:
+    async def start(
+        routes: dict[str, Any] | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        client_tls: ssl.SSLContext | None = None,
+        **limits: float,
+    ) -> Served:
         async def app(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "lifespan":
                 assert (await receive())["type"] == "lifespan.startup"
@@ -298,9 +205,9 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Callable[..., Awaitable[
 
         shutdown, ended = trio.Event(), trio.Event()
         sockets = listen("127.0.0.1", 0, 128)
-        served = Served(port=sockets[0].getsockname()[1], shutdown=shutdown, ended=ended)
+        served = Served(port=sockets[0].getsockname()[1], shutdown=shutdown, ended=ended, tls=client_tls)
         await nursery.start(run)
-        if tls is None:
+        if tls is None or client_tls is not None:
             served.bystander = await served.connect()
             assert b" 101 " in await served.bystander.upgrade("/bystander")
         await trio.testing.wait_all_tasks_blocked()
@@ -308,6 +215,20 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Callable[..., Awaitable[
         return served
 
     yield start
+
+
+@pytest.fixture(params=["plain", "TLS"])
+def start_either(
+    request: pytest.FixtureRequest, start: Callable[..., Awaitable[Served]], certificate: Path
+) -> Callable[..., Awaitable[Served]]:
+    """
+    Start a server as `start` does, once with our own HTTP/1.1 and once with Hypercorn's over TLS.
+    """
+    if request.param == "plain":
+        return start
+    server_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server_tls.load_cert_chain(certificate)
+    return partial(start, tls=server_tls, client_tls=ssl.create_default_context(cafile=str(certificate)))
 
 
 @pytest.fixture
@@ -335,3 +256,28 @@ def generous_limits(**limits: float) -> ServerLimits:
         "ping_timeout": 60,
     }
     return ServerLimits(**{**defaults, **limits})
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    A PEM file with a certificate for localhost that signs itself, and its key.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    signed = (
+        builder.not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    path.write_bytes(
+        signed.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return path

@@ -6,8 +6,8 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, open_websocket_url
 
-from tests.gateway.conftest import HANDSHAKE
 from tests.gateway.node_fixture import SOON
+from tests.gateway.raw_client import HANDSHAKE
 
 BAD_MESSAGES = (
     "",
