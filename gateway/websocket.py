@@ -176,6 +176,7 @@ class WebSocket:
         if kind == "websocket.accept":
             head = _accepting(exchange.request, message.get("subprotocol"), message.get("headers", ()))
             self._exchange = None
+            self._size = 0
             if await self.wire.write(head):
                 self._outlet.is_open = True
                 self.wire.read_by = trio.current_time() + self.serving.limits.ping_interval
