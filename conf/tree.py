@@ -182,6 +182,7 @@ class Plugins:
     discover: Flag
     decision_budget: Duration
     effect_budget: Duration
+    transaction_budget: Duration
     batch: Count
     linger: DurationOrZero
     failures_to_quarantine: Count

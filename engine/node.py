@@ -258,6 +258,7 @@ def _effect_settings(settings: Settings) -> EffectSettings:
     kind = settings.supervision.plugin
     return EffectSettings(
         budget=settings.plugins.effect_budget,
+        transaction_budget=settings.plugins.transaction_budget,
         batch=settings.plugins.batch,
         linger=settings.plugins.linger,
         failures_to_quarantine=settings.plugins.failures_to_quarantine,

@@ -56,10 +56,12 @@ EffectMessage = Fed | Resume
 @attrs.frozen(kw_only=True)
 class EffectSettings:
     """
-    A plugin's budgets: seconds for one call, events handed over at once, seconds to gather them, failures.
+    A plugin's budgets: seconds for one call, and for one with a transaction open, events handed over at
+    once, seconds to gather them, failures.
     """
 
     budget: float
+    transaction_budget: float
     batch: int
     linger: float
     failures_to_quarantine: int
@@ -240,8 +242,17 @@ class EffectActor:
         await self._failed(events if transaction.used else events[done:], failed, culprit=culprit)
 
     async def _call(self, context: EffectContext, given: Event | Sequence[Event]) -> None:
-        budget = self.settings.budget
+        budget, writes = self.settings.budget, context.writes
         with trio.move_on_after(budget) as scope:
+
+            def shorten() -> None:
+                # What has been written in an open transaction holds up the log, and so every other plugin.
+                assert writes.began_at is not None
+                scope.deadline = min(scope.deadline, writes.began_at + self.settings.transaction_budget)
+
+            writes.on_begin = shorten
+            if writes.began_at is not None:
+                shorten()
             if self.effect.is_async:
                 awaitable = self.effect.call(context, given)
                 assert awaitable is not None
@@ -251,7 +262,10 @@ class EffectActor:
                     self.effect.call, context, given, abandon_on_cancel=True, limiter=self._limiter
                 )
         if scope.cancelled_caught:
-            raise OverBudgetError(f"took longer than its budget of {budget:g} s")
+            raise OverBudgetError(
+                f"took longer than its budget of {budget:g} s, "
+                f"or {self.settings.transaction_budget:g} s with a transaction open"
+            )
 
     def _passed(self, count: int) -> None:
         self.handled_total += count

@@ -1,7 +1,7 @@
 """How far each plugin has got, why one stopped, and the transaction in which its effects move its cursor."""
 
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Any, cast
@@ -149,6 +149,10 @@ class EffectTransaction:
     # Why nothing can be run in it any more: it has ended, or broke with all that was written in it.
     _over: EngineError | None = attrs.field(default=None, init=False)
     used: bool = attrs.field(default=False, init=False)
+    # When anything was first run in it; until it ends, the log is held up for everybody.
+    began_at: float | None = attrs.field(default=None, init=False)
+    # Told then.
+    on_begin: Callable[[], None] | None = attrs.field(default=None, init=False)
     # Whether it has appended events to the log.
     told: bool = attrs.field(default=False, init=False)
 
@@ -240,6 +244,10 @@ class EffectTransaction:
         if self._over is not None:
             raise self._over
         self.used = True
+        if self.began_at is None:
+            self.began_at = trio.current_time()
+            if self.on_begin is not None:
+                self.on_begin()
         if self._connection is None:
             held = self.pool.connection()
             try:

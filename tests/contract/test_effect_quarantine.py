@@ -70,6 +70,26 @@ async def test_a_resumed_plugin_that_fails_again_has_all_its_attempts(theatre):
     assert [attempt for attempt, _ in theatre.calls] == [1, 2, 3, 1, 2, 3]
 
 
+async def test_a_plugin_that_keeps_its_transaction_open_is_over_its_budget_soon(theatre):
+    """
+    Until it ends the log is held up for everybody; without a transaction the longer budget holds.
+    """
+    theatre.settings = attrs.evolve(theatre.settings, transaction_budget=0.05)
+
+    async def hook(context, events):
+        if title(events[0]) == "bad":
+            await write(context, events)
+            await trio.sleep_forever()
+        await trio.sleep(0.1)
+        await write(context, events)
+
+    await theatre.write("patient", "bad")
+    await theatre.start(hook)
+    await theatre.quarantined()
+    assert await theatre.written() == ["patient"]
+    assert "transaction open" in theatre.actor.last_error
+
+
 async def test_failures_that_are_overcome_do_not_add_up(theatre):
     """
     A plugin that always manages in the end is never quarantined.

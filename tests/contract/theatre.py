@@ -16,6 +16,7 @@ from tests.contract.studio import PATIENCE, Studio
 START = LogPlace(0, 0)
 SETTINGS = EffectSettings(
     budget=PATIENCE,
+    transaction_budget=PATIENCE,
     batch=10,
     linger=0,
     failures_to_quarantine=3,
