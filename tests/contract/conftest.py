@@ -1,19 +1,61 @@
-"""A store on a migrated database, and those who work on it."""
+"""A store on a migrated database, and those who work on it; below it, a pool and single connections."""
 
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 import trio
 
-from engine.domain.event import (
-    EpisodeId,
-)
+from engine.domain.event import EpisodeId
 from engine.domain.presence import SessionId
 from engine.store.migrate import migrate
+from engine.store.pool import Pool
 from engine.store.store import Store
+from engine.store.trio_psycopg import TrioConnection
+from tests.contract.pool_helpers import open_pool
+from tests.contract.relay import Relay
 from tests.contract.stage import Client, Plain, Stage
 from tests.contract.studio import PATIENCE, Log, Studio
 from tests.contract.theatre import Theatre
+from tests.contract.trio_psycopg_helpers import connected
+
+
+@pytest.fixture
+async def connection(postgres_conninfo: str) -> AsyncIterator[TrioConnection]:
+    """
+    A connection to the shared database, with an empty table.
+    """
+    async with connected(postgres_conninfo) as connection:
+        await connection.execute("CREATE TABLE IF NOT EXISTS driver_rows (number int, text text)")
+        await connection.execute("TRUNCATE driver_rows")
+        yield connection
+
+
+@pytest.fixture
+async def observer(postgres_conninfo: str) -> AsyncIterator[TrioConnection]:
+    """
+    A second connection, which sees what the others are at.
+    """
+    async with connected(postgres_conninfo) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def pool(postgres_conninfo: str) -> AsyncIterator[Pool]:
+    """
+    A pool of four connections.
+    """
+    async with open_pool(postgres_conninfo, 4) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def relay(postgres_conninfo: str, nursery: trio.Nursery) -> Relay:
+    """
+    A relay to the shared database, open.
+    """
+    relay = Relay(postgres_conninfo)
+    await nursery.start(relay.run)
+    return relay
 
 
 @pytest.fixture
