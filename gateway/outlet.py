@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import attrs
 import trio
@@ -24,6 +24,14 @@ _GATHER = 64
 
 def _ignore() -> None:
     pass
+
+
+class Conflating(Protocol):
+    """
+    An outlet that can keep the latest only.
+    """
+
+    def push_latest(self, key: str, data: bytes) -> bool: ...
 
 
 class _Chunk(NamedTuple):
@@ -58,6 +66,8 @@ class Outlet:
     is_open: bool = False
     # None while nothing waits: an idle client pays for no deque, and no task.
     _backlog: deque[_Chunk] | None = attrs.field(default=None, init=False)
+    # The latest of each key, for a client that is behind; bounded by what it may subscribe to.
+    _latest: dict[str, bytes] = attrs.field(factory=dict, init=False)
     # Bytes in the backlog, and how many of them count against the limit.
     pending: int = attrs.field(default=0, init=False)
     _pushed: int = attrs.field(default=0, init=False)
@@ -85,6 +95,17 @@ class Outlet:
             self._give_up()
             return False
         return True
+
+    def push_latest(self, key: str, data: bytes) -> bool:
+        """
+        The same for what only counts as long as nothing newer is there: a client that is behind gets the
+        latest of each key, once it has caught up.
+        """
+        if self._backlog is None:
+            return self.push(data)
+        if self.is_open:
+            self._latest[key] = data
+        return self.is_open
 
     async def write(self, data: bytes) -> None:
         """
@@ -139,6 +160,11 @@ class Outlet:
         self.pending += len(rest)
         self._pushed += len(rest) if counts else 0
 
+    def _enqueue_latest(self) -> None:
+        latest, self._latest = self._latest, {}
+        for data in latest.values():
+            self._enqueue(data, 0, counts=True)
+
     async def _drain(self) -> None:
         try:
             while self._backlog:
@@ -154,6 +180,8 @@ class Outlet:
                     self.kill()
                 else:
                     self._give_up()
+                if not self._backlog and self.is_open:
+                    self._enqueue_latest()
             self._backlog = None
             if self._slow:
                 self._end()
@@ -211,3 +239,19 @@ class Outlet:
         if self._patience is not None:
             self._patience.cancel()  # the drain must not outlive the socket
         self._on_end()
+
+
+@attrs.frozen(kw_only=True)
+class LatestOutlet:
+    """
+    An outlet as seen by one topic of which only the latest counts.
+    """
+
+    outlet: Conflating
+    key: str
+
+    def push(self, data: bytes) -> bool:
+        """
+        Send now, or, while the client is behind, instead of what was waiting before.
+        """
+        return self.outlet.push_latest(self.key, data)

@@ -232,6 +232,7 @@ def presence_frame(update: PresenceUpdate) -> dict[str, Any]:
         "resourceType": "episode",
         "resourceId": update.resource_id,
         "total": update.total,
+        "version": update.version,
         "joined": [viewer.to_json(update.resource_id) for viewer in update.joined],
         "left": [viewer.to_json(update.resource_id) for viewer in update.left],
         "complete": update.complete,

@@ -18,6 +18,8 @@ class QueueOutlet:
     limit: int
     split: Callable[[bytes], Sequence[str]]
     _waiting: deque[bytes] = attrs.field(factory=deque, init=False)
+    # The latest of each key, while something waits.
+    _latest: dict[str, bytes] = attrs.field(factory=dict, init=False)
     _bytes: int = attrs.field(default=0, init=False)
     _news: trio.Event = attrs.field(factory=trio.Event, init=False)
     _slow: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -37,6 +39,17 @@ class QueueOutlet:
         self._news.set()
         return True
 
+    def push_latest(self, key: str, data: bytes) -> bool:
+        """
+        The same for what only counts as long as nothing newer is there.
+        """
+        if not self._waiting:
+            return self.push(data)
+        if self._slow.is_set():
+            return False
+        self._latest[key] = data
+        return True
+
     async def write(self, send: Callable[[str], Awaitable[None]]) -> None:
         """
         Send what is pushed, message by message, until cancelled.
@@ -49,6 +62,10 @@ class QueueOutlet:
                 for message in self.split(data):
                     await send(message)
                 self._bytes -= len(data)
+                if not self._waiting:
+                    latest, self._latest = self._latest, {}
+                    for newest in latest.values():
+                        self.push(newest)
 
     async def wait_slow(self) -> None:
         """

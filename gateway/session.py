@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import structlog
@@ -35,6 +35,7 @@ from engine.hookspecs import Resource
 from engine.node import Node
 from engine.runtime.hub import Format, Outlet
 from engine.runtime.mailbox import Reply, ask
+from gateway.outlet import Conflating, LatestOutlet
 from gateway.auth import printable
 
 log = structlog.get_logger()
@@ -67,6 +68,12 @@ class Since:
     epoch: str
 
 
+class SessionOutlet(Outlet, Conflating, Protocol):
+    """
+    What a session needs of the writer of its connection.
+    """
+
+
 @attrs.define(eq=False, kw_only=True)
 class Session:
     """
@@ -77,7 +84,7 @@ class Session:
 
     node: Node
     identity: Identity
-    outlet: Outlet
+    outlet: SessionOutlet
     format: Format[Message]
     max_subscriptions: int
     id: SessionId = attrs.field(init=False, factory=lambda: SessionId(str(uuid.uuid4())))
@@ -302,7 +309,9 @@ class Session:
         self.node.hub.track(presence_topic(episode_topic(episode)), self.id, meta)
 
         def wish(reply: Reply[None]) -> Join:
-            return Join(session=self.id, meta=meta, outlet=self.outlet, format=self.format, reply=reply)
+            # Of presence only the latest counts; events are never left out.
+            latest = LatestOutlet(outlet=self.outlet, key=f"presence {episode}")
+            return Join(session=self.id, meta=meta, outlet=latest, format=self.format, reply=reply)
 
         await self.node.episodes.ask(episode, wish)
 

@@ -1,5 +1,6 @@
 """The actor of one watched episode: its log for its subscribers, and who is there."""
 
+import time
 from collections.abc import Iterable
 from typing import assert_never
 
@@ -105,6 +106,8 @@ class EpisodeActor:
     presence: Presence
     times: PresenceTimes
     on_presence: PresenceSink
+    # Counts what everyone was told; begins beyond what an earlier life can have reached.
+    _version: int = attrs.field(init=False, factory=lambda: time.time_ns() // 1_000_000)
     # When the next diff is due; None while nothing changed.
     _diff_at: float | None = attrs.field(default=None, init=False)
     # Sessions that left, with the time from which that shows: a reload of the page is back before.
@@ -213,6 +216,7 @@ class EpisodeActor:
             topic=self.log.topic,
             resource_id=self.id,
             total=self.presence.total,
+            version=self._version,
             names=tuple(viewer.name for viewer in viewers[:2]),
             complete=self.presence.total <= WELCOME,
             viewers=viewers,
@@ -227,6 +231,7 @@ class EpisodeActor:
         diff = self.presence.diff(utc_now())
         if diff is not None:
             self.on_presence.changed(self.id, diff.changed, diff.gone)
+            self._version += 1
             await self._publish_presence(self._update(diff))
 
     def _update(self, diff: Diff) -> PresenceUpdate:
@@ -234,6 +239,7 @@ class EpisodeActor:
             topic=self.log.topic,
             resource_id=self.id,
             total=diff.total,
+            version=self._version,
             joined=diff.joined,
             left=diff.left,
             names=diff.names,

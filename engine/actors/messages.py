@@ -38,12 +38,14 @@ class PresenceUpdate:
     """
     Who came and went, of bounded size: if it is not `complete`, there is more than it shows.
 
-    `viewers` are the first of everyone, for somebody who has just come or asks.
+    A client that is behind is told the latest only; a `version` that does not follow the one before tells
+    it that something was left out. `viewers` are the first of everyone, for somebody who has just come or asks.
     """
 
     topic: Topic
     resource_id: str
     total: int
+    version: int
     joined: tuple[Viewer, ...] = ()
     left: tuple[Viewer, ...] = ()
     names: tuple[str, ...] = ()

@@ -69,6 +69,7 @@ async def test_who_comes_is_shown_everyone_and_everyone_is_told(greenroom, episo
         "left": [],
         "viewers": [viewer],
         "complete": True,
+        "version": first["version"],
         "summary": {"names": ["Bob"], "others": 0},
     }
     carol, first = await come(greenroom, episode, "carol", state="editing")
