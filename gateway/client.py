@@ -349,7 +349,7 @@ class Client:
             if since is not None:
                 message["since"] = since.to_json()
             try:
-                await session.ask(message, subscription.caught_up)
+                await session.ask(message, lambda _: subscription.caught_up())
             except RefusedError as error:
                 if error.code != "try_later":
                     subscription.end(error)

@@ -32,7 +32,7 @@ class Options:
     backoff: Backoff = BACKOFF
     steady: float = 10.0
     connect_timeout: float = 10.0
-    # A connection that says nothing for the interval is asked, and given up after the timeout.
+    # Between two signs of life; a node that does not answer one in time is given up.
     ping_interval: float = 20.0
     ping_timeout: float = 10.0
     # Events that wait to be taken from one subscription; then the client stops reading.

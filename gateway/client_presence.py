@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 from itertools import count
+from math import inf
 from typing import Any
 
 import attrs
@@ -15,6 +16,8 @@ from gateway.client_session import LostError, Session
 # Between two attempts to be present, and to be told who is in a crowd.
 AGAIN = Backoff(first=0.1, cap=10.0, jitter=0.5)
 LIST_AGAIN = Backoff(first=1.0, cap=60.0, jitter=0.5)
+# Viewers on one page of a list.
+PAGE = 200
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -31,13 +34,18 @@ class Presence:
     name: str | None = None
     # How many viewers there are, also where not all of them are known.
     total: int = attrs.field(default=0, init=False)
-    # Whether `viewers` is everyone. A crowd is told as a number; the client asks for the list by and by.
+    # Whether `viewers` is everyone. Of a crowd a part is told; the client asks for the list by and by.
     complete: bool = attrs.field(default=False, init=False)
+    # Lists asked for in a row, and when the last one was.
+    attempt: int = attrs.field(default=0, init=False)
+    listed_at: float = attrs.field(default=-inf, init=False)
     # Counts what was told: see `wait_change`.
     version: int = attrs.field(default=0, init=False)
     # Why nothing more will be told; None while it goes on.
     _over: ClientError | None = attrs.field(default=None, init=False)
     _viewers: dict[str, Viewer] = attrs.field(factory=dict, init=False)
+    # The list that is just coming in, page by page; None between lists.
+    _listed: dict[str, Viewer] | None = attrs.field(default=None, init=False)
     _changed: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
 
     @property
@@ -65,15 +73,39 @@ class Presence:
         A presence frame: everyone, or who came, changed and went, or how many there are.
         """
         everyone = message.get("viewers")
+        complete = message.get("complete", True)
         if everyone is not None:
             self._viewers = {viewer["userId"]: Viewer.read(viewer) for viewer in everyone}
         else:
-            for viewer in message.get("joined", ()):
-                self._viewers[viewer["userId"]] = Viewer.read(viewer)
-            for viewer in message.get("left", ()):
-                self._viewers.pop(viewer["userId"], None)
-        self.total = message.get("total", len(self._viewers))
-        self.complete = message.get("complete", True) and len(self._viewers) == self.total
+            # What was left out once stays left out until there is a list.
+            complete = complete and self.complete
+            for known in (self._viewers, self._listed):
+                if known is not None:
+                    known |= {viewer["userId"]: Viewer.read(viewer) for viewer in message.get("joined", ())}
+                    for viewer in message.get("left", ()):
+                        known.pop(viewer["userId"], None)
+        self._tell(message.get("total", len(self._viewers)), complete=complete)
+
+    def begin_list(self) -> None:
+        """
+        A list was asked for.
+        """
+        self._listed = {}
+
+    def add_page(self, page: Mapping[str, Any]) -> None:
+        """
+        One page of the list, of which the last one makes it known.
+        """
+        assert self._listed is not None
+        self._listed |= {viewer["userId"]: Viewer.read(viewer) for viewer in page["viewers"]}
+        if page["next_after"] is None:
+            self._viewers, self._listed = self._listed, None
+            self._tell(page["total"], complete=True)
+
+    def _tell(self, total: int, *, complete: bool) -> None:
+        self.total = total
+        # A list of another length is not believed.
+        self.complete = complete and len(self._viewers) == total
         self.version += 1
         self._changed.unpark_all()
 
@@ -173,12 +205,24 @@ class Presences:
             await trio.sleep(AGAIN.delay(attempt, self._chance))
 
     async def _list_viewers(self, session: Session, presence: Presence) -> None:
-        # Joining anew is answered with everyone; in a crowd not everybody can ask that at each change.
+        # In a crowd not everybody can ask for everyone at each change.
         try:
-            for attempt in count():
-                await trio.sleep(LIST_AGAIN.delay(attempt, self._chance))
-                if presence.complete or self._joined.get(presence.episode_id) is not presence:
-                    return
-                await self.be_present_on(session, presence)
+            while not presence.complete and self._joined.get(presence.episode_id) is presence:
+                if trio.current_time() - presence.listed_at > LIST_AGAIN.cap:
+                    presence.attempt = 0
+                await trio.sleep(LIST_AGAIN.delay(presence.attempt, self._chance))
+                presence.attempt += 1
+                presence.listed_at = trio.current_time()
+                await self._read_list(session, presence)
+        except ClientError:
+            pass  # the connection is gone or the episode was left: what is known then comes by itself
         finally:
             self._listing.discard(presence.episode_id)
+
+    async def _read_list(self, session: Session, presence: Presence) -> None:
+        presence.begin_list()
+        after: str | None = ""
+        while after is not None:
+            wish = {"type": "viewers", "resourceType": "episode", "resourceId": presence.episode_id}
+            reply = await session.ask({**wish, "after": after, "limit": PAGE}, presence.add_page)
+            after = reply["next_after"]

@@ -51,14 +51,11 @@ class Ending:
 @attrs.define(eq=False)
 class _Wire(trio.abc.Stream):
     """
-    A stream that says when it was heard from last, and when it ended.
-
-    trio-websocket waits for ever for a handshake that the other side hangs up on.
+    A stream that says when it ended: trio-websocket would wait for the rest of a handshake.
     """
 
     _stream: trio.abc.Stream
     _on_end: Callable[[], None]
-    heard_at: float = attrs.field(factory=trio.current_time, init=False)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         try:
@@ -77,7 +74,6 @@ class _Wire(trio.abc.Stream):
         finally:
             if not data:
                 self._on_end()
-        self.heard_at = trio.current_time()
         return data
 
     async def aclose(self) -> None:
@@ -88,7 +84,7 @@ class _Wire(trio.abc.Stream):
 @attrs.define(eq=False)
 class _Request:
     # Called by the reader, so that what follows the reply finds it done.
-    on_ok: Callable[[], None] | None
+    on_ok: Callable[[Mapping[str, Any]], None] | None
     done: trio.Event = attrs.field(factory=trio.Event)
     reply: Mapping[str, Any] | None = None
 
@@ -117,7 +113,6 @@ class Session:
     _reading: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _stream: trio.abc.Stream | None = attrs.field(default=None, init=False)
     _nursery: trio.Nursery = attrs.field(init=False)
-    _wire: _Wire = attrs.field(init=False)
     _websocket: WebSocketConnection | None = attrs.field(default=None, init=False)
     _refs: "count[int]" = attrs.field(factory=lambda: count(1), init=False)
     _requests: dict[int, _Request] = attrs.field(factory=dict, init=False)
@@ -158,7 +153,7 @@ class Session:
             self._nursery.start_soon(task, *arguments)
 
     async def ask(
-        self, message: Mapping[str, Any], on_ok: Callable[[], None] | None = None
+        self, message: Mapping[str, Any], on_ok: Callable[[Mapping[str, Any]], None] | None = None
     ) -> Mapping[str, Any]:
         """
         Send a message and wait for its reply. Raises RefusedError, LostError.
@@ -214,10 +209,9 @@ class Session:
             else:
                 self._stream = await trio.open_tcp_stream(host, port)
             with trio.CancelScope() as handshake:
-                self._wire = _Wire(self._stream, handshake.cancel)
                 self._websocket = await wrap_client_stream(
                     self._nursery,
-                    self._wire,  # type: ignore[arg-type]  # any stream will do
+                    _Wire(self._stream, handshake.cancel),  # type: ignore[arg-type]  # any stream will do
                     parts.netloc.rpartition("@")[2],
                     resource,
                     extra_headers=[(b"Authorization", f"Bearer {self.token}".encode())],
@@ -245,7 +239,7 @@ class Session:
         if kind in ("ok", "error") and (request := self._requests.get(message.get("ref", 0))) is not None:
             request.reply = message
             if kind == "ok" and request.on_ok is not None:
-                request.on_ok()
+                request.on_ok(message)
             request.done.set()
         elif kind == "ok" and "session" in message:
             self._nursery.start_soon(self.on_welcome, self, message)
@@ -271,19 +265,20 @@ class Session:
 
     async def _watch(self) -> None:
         """
-        Find out when nobody is there any more: a connection that says nothing is asked to say something.
+        Give signs of life, or others would see us inactive, and find out when nobody is there to hear them.
         """
         while True:
-            quiet = trio.current_time() - self._wire.heard_at
-            if quiet >= self.ping_interval and not self.is_blocked():
-                with trio.move_on_after(self.ping_timeout) as patience:
-                    try:
-                        await self.ask({"type": "ping"})
-                    except ClientError:
-                        return
-                if patience.cancelled_caught and not self.is_blocked():
-                    self.abort(f"the server did not answer a ping within {self.ping_timeout:g} s")
-            await trio.sleep(max(self.ping_interval - quiet, self.ping_interval / 10))
+            await trio.sleep(self.ping_interval)
+            if self.is_blocked():
+                self.tell_nowait({"type": "ping"})  # the reply waits behind what the user has to take
+                continue
+            with trio.move_on_after(self.ping_timeout) as patience:
+                try:
+                    await self.ask({"type": "ping"})
+                except ClientError:
+                    return
+            if patience.cancelled_caught and not self.is_blocked():
+                self.abort(f"the server did not answer a ping within {self.ping_timeout:g} s")
 
     def _closed(self, closed: ConnectionClosed) -> Ending:
         code = None if closed.reason is None else closed.reason.code

@@ -28,6 +28,8 @@ class ScriptedNode:
     received: list[dict[str, Any]] = attrs.field(factory=list)
     # By type of message, what is sent before its `ok`.
     answers: dict[str, list[Any]] = attrs.field(factory=dict)
+    # By type of message, what is in one `ok` after the other.
+    replies: dict[str, list[Any]] = attrs.field(factory=dict)
     # By type of message, the code of the `error` instead, as often as it stands here.
     refusals: dict[str, list[str]] = attrs.field(factory=dict)
     _news: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
@@ -51,7 +53,8 @@ class ScriptedNode:
                 else:
                     await self.send(*self.answers.get(message["type"], []))
                     if "ref" in message:
-                        await self.send({"type": "ok", "ref": message["ref"]})
+                        more = replies.pop(0) if (replies := self.replies.get(message["type"])) else {}
+                        await self.send({"type": "ok", "ref": message["ref"], **more})
                 self._news.unpark_all()
         except ConnectionClosed:
             pass

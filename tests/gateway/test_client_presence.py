@@ -146,38 +146,71 @@ def told(*viewers: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {**base, "total": len(viewers), "joined": [], "left": [], "viewers": list(viewers), **more}
 
 
-async def test_a_crowd_that_is_told_as_a_number_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def page(*users: str, total: int, next_after: str | None = None) -> dict[str, Any]:
+    return {"viewers": [viewer(user) for user in users], "total": total, "next_after": next_after}
+
+
+def diff(*joined: str, total: int, left: tuple[str, ...] = (), complete: bool = True) -> dict[str, Any]:
+    come, gone = [viewer(user) for user in joined], [viewer(user) for user in left]
+    frame = told(total=total, joined=come, left=gone, complete=complete)
+    del frame["viewers"]
+    return frame
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    The total is right at once, the list after the client has asked for it; which it does not at each change.
+    Lists are asked for soon.
     """
-    monkeypatch.setattr(client_presence, "LIST_AGAIN", Backoff(first=0.05, cap=0.05, jitter=0))
+    monkeypatch.setattr(client_presence, "LIST_AGAIN", Backoff(first=0.05, cap=1.0, jitter=0))
+
+
+async def test_a_crowd_of_which_a_part_is_told_is_asked_for_page_by_page(hasty: None) -> None:
+    """
+    The total is right at once, the list after the client has asked for it; what is told meanwhile counts.
+    """
     async with scripted() as node, connect(node.url, token="t", options=QUICK) as client:
         node.answers["presence"] = [told(viewer("a"))]
         presence = await client.join("e")
         assert presence.complete
-        node.answers["presence"] = [told(viewer("a"), viewer("b"), viewer("c"))]
-        crowd = told(total=3, complete=False)
-        del crowd["viewers"]
-        await node.send(crowd, crowd, crowd)
-        with trio.fail_after(SOON):
-            while presence.total != 3:
-                await presence.wait_change(presence.version)
-            assert not presence.complete
-        await shows(presence, "a viewing", "b viewing", "c viewing")
+        node.replies["viewers"] = [page("a", "b", total=4, next_after="b"), page("c", "d", total=4)]
+        node.answers["viewers"] = [diff("e", total=4, left=("a",))]
+        await node.send(*[diff("b", total=4, complete=False)] * 3)
+        seen = presence.version
+        while presence.total != 4:
+            seen = await presence.wait_change(seen)
+        assert not presence.complete
+        await shows(presence, *(f"{user} viewing" for user in "bcde"))
+        assert (presence.total, presence.complete) == (4, True)
+        asked = await node.wait_received("viewers", 2)
+        assert [message["after"] for message in asked] == ["", "b"]
+        node.answers["viewers"] = []
+        await node.send(diff("f", total=5))
+        await shows(presence, *(f"{user} viewing" for user in "bcdef"))
         assert presence.complete
-        assert len(await node.wait_received("presence", 2)) == 2
+        assert len(await node.wait_received("viewers", 2)) == 2
 
 
-async def test_diffs_that_do_not_add_up_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_diffs_that_do_not_add_up_are_noticed(hasty: None) -> None:
     """
-    A list of another length than the total is not believed.
+    A list of another length than the total is not believed; nor one in which something was left out before.
     """
-    monkeypatch.setattr(client_presence, "LIST_AGAIN", Backoff(first=0.01, cap=0.05, jitter=0))
     async with scripted() as node, connect(node.url, token="t", options=QUICK) as client:
         node.answers["presence"] = [told(viewer("a"))]
         presence = await client.join("e")
-        node.answers["presence"] = [told(viewer("b"), viewer("c"))]
-        diff = told(joined=[viewer("b")], total=4)
-        del diff["viewers"]
-        await node.send(diff)
+        node.replies["viewers"] = [page("b", "c", total=2)]
+        await node.send(diff("b", total=4))
         await shows(presence, "b viewing", "c viewing")
+        node.replies["viewers"] = [page("x", "y", total=2)]
+        await node.send(diff(total=2, complete=False), diff(total=2))
+        await shows(presence, "x viewing", "y viewing")
+
+
+async def test_a_client_that_is_present_gives_signs_of_life() -> None:
+    """
+    Whoever sends nothing is shown as not active after a while.
+    """
+    async with scripted() as node:
+        options = Options(backoff=QUICK.backoff, ping_interval=0.02)
+        async with connect(node.url, token="t", options=options):
+            await node.wait_received("ping", 3)
