@@ -1,6 +1,6 @@
 """The actor of the topic `catalog`: every event of every episode, for the list page."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from typing import assert_never
 
@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from engine.actors.messages import Channels, Message, Reached, Subscribed
-from engine.domain.event import CATALOG, CatalogPosition, Epoch, Event, EventId, LogPlace, Topic
+from engine.domain.event import CATALOG, CatalogPosition, Epoch, Event, EventId, LogPlace, Offset, Topic
 from engine.domain.presence import SessionId
 from engine.errors import StoreUnavailableError
 from engine.runtime.hub import Format, Outlet
@@ -18,6 +18,8 @@ from engine.store.events import EventLog
 TURN = 256
 # Events told by their writers before the feed brought them; beyond it one waits for the feed.
 AHEAD = 10_000
+# Episodes whose latest offset is known; of any other, what is told waits for the feed.
+KNOWN = 10_000
 
 Snapshot = Callable[[], Awaitable[dict[str, object]]]
 
@@ -85,6 +87,9 @@ class CatalogActor:
     position_interval: float
     # Published ahead of the feed; each leaves when the feed brings it.
     _ahead: dict[EventId, Event] = attrs.field(factory=dict, init=False)
+    # The latest published offset of each episode that was heard of lately: a list that shows an older state
+    # after a newer one would be wrong until somebody looks.
+    _latest: OrderedDict[Topic, Offset] = attrs.field(factory=OrderedDict, init=False)
     # When subscribers are to be told their position; None when they know.
     _position_at: float | None = attrs.field(default=None, init=False)
     _loaded: bool = attrs.field(default=False, init=False)
@@ -134,16 +139,27 @@ class CatalogActor:
     def _told(self, event: Event) -> list[Event]:
         if event.place <= self.brought or event.id in self._ahead or len(self._ahead) >= AHEAD:
             return []
+        if event.offset != self._latest.get(event.topic, 0) + 1:
+            return []  # it has overtaken another one; the feed brings both
         self._ahead[event.id] = event
+        self._publishing(event)
         return [event]
 
     def _bring(self, events: tuple[Event, ...]) -> list[Event]:
         new = [event for event in events if self._ahead.pop(event.id, None) is None]
+        for event in new:
+            self._publishing(event)
         self.ring.extend(events)
         self.brought = events[-1].place
         if self._position_at is None:
             self._position_at = trio.current_time() + self.position_interval
         return new
+
+    def _publishing(self, event: Event) -> None:
+        self._latest[event.topic] = max(event.offset, self._latest.get(event.topic, event.offset))
+        self._latest.move_to_end(event.topic)
+        if len(self._latest) > KNOWN:
+            self._latest.popitem(last=False)
 
     async def _subscribe(self, wish: SubscribeCatalog) -> None:
         missed, recovered = await self._recover(wish.since)
@@ -166,11 +182,12 @@ class CatalogActor:
         await self._load_ring()
         if self.ring and since.place >= self.ring[0].place:
             events = [event for event in self.ring if event.place > since.place]
-        elif since.place < await self.log.cut():
-            return [], False
         else:
             limit = self.replay_limit + 1
             events = await self.log.after_of_episodes(since.place, self.brought, limit)
+            # Looked at last: what is cut from now on has been read.
+            if since.place < await self.log.cut():
+                return [], False
         if len(events) > self.replay_limit:
             return [], False
         # Those ahead of the feed were published already, to everyone else.
@@ -182,8 +199,10 @@ class CatalogActor:
             assert self.ring.maxlen is not None
             if len(self.ring) < self.ring.maxlen:
                 newest = await self.log.newest_of_episodes(self.brought, self.ring.maxlen)
+                # Before that the log may have holes: retention cuts by topic, too.
+                cut = await self.log.cut()
                 self.ring.clear()
-                self.ring.extend(newest)
+                self.ring.extend(event for event in newest if event.place > cut)
             self._loaded = True
 
     async def _publish(self, events: list[Event]) -> None:

@@ -182,7 +182,7 @@ async def test_what_it_has_heard_of_outlives_a_crash(client):
         hall.tell(brought(3), 2, 4)
         await hall.flush()
         nursery.cancel_scope.cancel()
-    assert viewer.offsets == [1, 3, 2, 4]
+    assert viewer.offsets == [1, 2, 3, 4]
 
 
 async def test_a_new_subscriber_hears_what_comes_after_it_and_only_that(hall, viewer, client):
