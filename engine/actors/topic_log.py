@@ -113,7 +113,7 @@ class TopicLog:
             # No more than that: a snapshot must not be older than its position.
             count = min(FILL, until - self.next + 1)
             missing = await _patiently(partial(self.log.since, self.topic, Offset(self.next - 1), count))
-            if not missing or missing[0].offset != self.next:
+            if not missing or not _is_whole(missing, self.next):
                 await self._start_over()
                 break
             await self._publish(missing)
@@ -172,8 +172,8 @@ class TopicLog:
         if self.ring and self.ring[0].offset <= since.offset + 1:
             return [event for event in self.ring if event.offset > since.offset], True
         events = await self.log.since(self.topic, since.offset, count)
-        # Retention may have cut them.
-        return (events, True) if len(events) == count else ([], False)
+        # Retention may have cut them, and what is not published yet may be there in their stead.
+        return (events, True) if len(events) == count and _is_whole(events, since.offset + 1) else ([], False)
 
     async def _load_ring(self) -> None:
         # So that those who return after a restart, all at once, need not ask the store one by one.
@@ -182,7 +182,10 @@ class TopicLog:
         if self.next - 1 > first:
             count = self.next - 1 - first
             newest = await _patiently(partial(self.log.since, self.topic, first, count))
-            self.ring.extend(newest)
+            # Where retention has cut, the same count reaches further, into what is still to be published.
+            heard = [event for event in newest if event.offset < self.next]
+            if heard and _is_whole(heard, heard[0].offset):
+                self.ring.extend(heard)
 
     async def _start_over(self) -> None:
         """
@@ -202,6 +205,13 @@ class TopicLog:
         self.hub.note_position(self.topic, events[-1].offset)
         self.ring.extend(events)
         await self.hub.publish_fairly(self.topic, events)
+
+
+def _is_whole(events: list[Event], first: int) -> bool:
+    """
+    Whether these events begin with that offset and have no hole.
+    """
+    return events[0].offset == first and events[-1].offset == first + len(events) - 1
 
 
 async def _patiently(read: Callable[[], Awaitable[T]]) -> T:
