@@ -26,6 +26,7 @@ class Connection(Protocol):
         """
         No request is being answered, so nobody is hurt when it ends.
         """
+        ...
 
     async def run(self) -> None:
         """

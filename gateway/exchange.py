@@ -30,8 +30,8 @@ class Exchange:
     serving: Serving
     wire: Wire
     request: Request
-    # Parse what was read; the status to refuse it with, 0 when it is good so far.
-    feed: Callable[[bytes], int]
+    # Parse what was read: this request's body, and requests behind it.
+    feed: Callable[[bytes], None]
     # The answer is the connection's last.
     closes: bool = False
     _head: Head | None = None
@@ -167,8 +167,8 @@ class Exchange:
     def _look_once_more(self) -> None:
         # The rest of a small body that nobody wanted is mostly here: it need not cost the connection.
         data = self.wire.read_nowait()
-        if data and self.feed(data):
-            self.closes = True
+        if data:
+            self.feed(data)
 
     def _end(self) -> None:
         self.is_over = True
@@ -182,7 +182,9 @@ class Exchange:
         Read on: the body, or else the client's end, until the answer is sent.
         """
         request = self.request
-        if not request.is_complete and request.size > self.serving.limits.max_body:
+        if request.bad:
+            await self.refuse(request.bad)
+        elif not request.is_complete and request.size > self.serving.limits.max_body:
             # The application has seen enough to refuse it; whether it does or not, no more is read.
             await self._wait_answered(self.serving.limits.body_timeout, 413)
         elif self._ahead > RECEIVE:
@@ -224,11 +226,9 @@ class Exchange:
             return
         self._patience = max(0.001, self._patience - (trio.current_time() - began))
         request.read += len(data)
-        status = self.feed(data)
-        if not status and request.overhead > self.serving.limits.max_header:
-            status = 400
-        if status and not request.is_complete:
-            await self.refuse(status)
+        self.feed(data)
+        if request.overhead > self.serving.limits.max_header and not request.is_complete:
+            request.bad = 400
 
     async def _wait_answered(self, patience: float, status: int) -> None:
         self._answered = trio.Event()

@@ -130,15 +130,15 @@ class Http1:
         self._headers = []
         self._requests = []
 
-    def _feed(self, data: bytes) -> int:
+    def _feed(self, data: bytes) -> None:
         """
-        Parse what was read. The status to refuse the rest with, 0 when all is good.
+        Parse what was read, until something is bad.
         """
         if self._current is not None and self._current.wants_upgrade:
             self._current.rest += data
-            return 0
+            return
         if self._bad:
-            return self._bad
+            return
         assert self._parser is not None
         if self._current is None or self._current.is_complete:
             self._unfinished += len(data)
@@ -155,7 +155,8 @@ class Http1:
             self._bad = 400
         if self._unfinished > self.serving.limits.max_header and not self._bad:
             self._bad = 431
-        return self._bad
+        if self._bad and self._current is not None and not self._current.is_complete:
+            self._current.bad = self._bad
 
     def _upgrade(self, rest: bytes) -> None:
         request = self._current

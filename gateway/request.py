@@ -39,6 +39,8 @@ class Request:
     chunks: int = 0
     read: int = 0
     is_complete: bool = False
+    # With what to refuse its body; 0 while that is as it should be.
+    bad: int = 0
     # What came behind a WebSocket handshake: frames.
     rest: bytes = b""
 

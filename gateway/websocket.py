@@ -6,7 +6,7 @@ import io
 import re
 from contextlib import suppress
 from math import inf
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import structlog
@@ -203,7 +203,8 @@ class WebSocket:
                 if frame.opcode is Opcode.PING:
                     pongs += pong_frame(bytes(frame.payload))  # type: ignore[arg-type]
                 elif frame.opcode is Opcode.CLOSE:
-                    raise _Closing(*frame.payload)
+                    code, reason = cast(tuple[int, str], frame.payload)
+                    raise _Closing(code, reason)
                 elif frame.opcode is not Opcode.PONG:
                     message = self._assemble(frame)
                     if message is not None:

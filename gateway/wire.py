@@ -56,7 +56,8 @@ class Wire:
         Raises:
             trio.TooSlowError: nothing came until `read_by`.
         """
-        while True:
+        data = None
+        while data is None:
             try:
                 await trio.lowlevel.wait_readable(self.sock)
             except trio.ClosedResourceError:
@@ -64,8 +65,7 @@ class Wire:
                     raise trio.TooSlowError from None
                 return None
             data = self.read_nowait()
-            if data is not None:
-                return data
+        return data
 
     def read_nowait(self) -> bytes | None:
         """
