@@ -40,14 +40,18 @@ limit %(limit)s
 select log_offset from user_logs where user_id = %(user)s
 
 -- name: tell_user
-with head as (
+-- Effects do not wait for the disk, this one does: a crash of PostgreSQL must not take back what somebody has
+-- heard, nor give its transaction id, and so its place in the log, to something else.
+with durably as (
+    select set_config('synchronous_commit', 'on', true)
+), head as (
     insert into user_logs (user_id, log_offset) values (%(to)s, 1)
     on conflict (user_id) do update set log_offset = user_logs.log_offset + 1
     returning log_offset
 )
 insert into events (id, topic, topic_offset, epoch, type, data, "user", request, created_at)
 select %(event_id)s, %(topic)s, log_offset, %(epoch)s, %(type)s, %(data)s, %(user)s, %(request)s, %(at)s
-from head
+from head, durably
 
 -- name: cut
 select value from engine_meta where name = 'log_cut'
