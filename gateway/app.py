@@ -1,4 +1,4 @@
-"""The one ASGI application: routes WebSockets to their coroutine, everything else to Quart."""
+"""The one ASGI application: routes WebSockets and event streams to coroutines, everything else to Quart."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
@@ -21,11 +21,13 @@ from gateway.rest import compositions, edge, engine, episodes, metrics, pages, r
 from gateway.rest.edge import Edge
 from gateway.rest.openapi import Provider
 from gateway.rest.problems import Problem
+from gateway.sse import Streams
 from gateway.ws import RealTime
 
 log = structlog.get_logger()
 
 REAL_TIME = "/real-time"
+STREAM = "/api/v1/stream"
 # Seconds after which a client may find the database back.
 RETRY_AFTER = "1"
 
@@ -38,6 +40,7 @@ class Application:
 
     rest: QuartTrio
     real_time: RealTime
+    streams: Streams
 
     @classmethod
     def build(cls, node: Node, authenticator: Authenticator) -> "Application":
@@ -54,6 +57,7 @@ class Application:
         return cls(
             rest=_rest(at),
             real_time=RealTime(node=node, authenticator=authenticator, sessions=sessions),
+            streams=Streams(node=node, authenticator=authenticator, rate=at.rate, sessions=sessions),
         )
 
     async def __call__(
@@ -65,7 +69,10 @@ class Application:
         """
         Serve one request, WebSocket or lifespan.
         """
-        if scope["type"] != "websocket":
+        if scope["type"] == "http" and scope["path"] == STREAM:
+            # Not through Quart: a stream lives long, and it needs nothing of a request's machinery.
+            await self.streams(scope, receive, send)
+        elif scope["type"] != "websocket":
             await cast(ASGIFramework, self.rest)(cast(Any, scope), cast(Any, receive), send)
         elif scope["path"] == REAL_TIME:
             await self.real_time(scope, receive, send)
@@ -73,6 +80,13 @@ class Application:
             await receive()
             # Before the handshake a close is answered with 403.
             await send({"type": "websocket.close", "code": 1000})
+
+    def drain(self) -> None:
+        """
+        Tell every session to come back later, and end it.
+        """
+        self.real_time.drain()
+        self.streams.drain()
 
 
 def _rest(at: Edge) -> QuartTrio:

@@ -36,7 +36,7 @@ class Gateway:
             try:
                 await trio.sleep_forever()
             finally:
-                self.application.real_time.drain()
+                self.application.drain()
                 shutdown.set()
 
     async def _serve(self, shutdown: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:

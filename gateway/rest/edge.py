@@ -63,11 +63,17 @@ class Edge:
 
 async def start_request() -> None:
     """
-    Give the request its id: the client's own, if it is sane.
+    Give the request its id.
     """
     # async, although it waits for nothing: Quart runs plain functions in a thread, and that for each request.
-    given = request.headers.get("X-Request-Id", "")
-    g.request_id = given if _SANE_ID.fullmatch(given) else str(uuid.uuid4())
+    g.request_id = request_id(request.headers.get("X-Request-Id"))
+
+
+def request_id(given: str | None) -> str:
+    """
+    What a request is called: as its client wants it, if that is sane.
+    """
+    return given if given is not None and _SANE_ID.fullmatch(given) else str(uuid.uuid4())
 
 
 def author(identity: Identity) -> Author:

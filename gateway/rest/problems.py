@@ -7,6 +7,7 @@ from quart import Response
 
 from engine.domain.fields import FieldError, Invalid
 
+PROBLEM_JSON = "application/problem+json"
 TITLES = {
     400: "Malformed request",
     401: "Not authenticated",
@@ -52,9 +53,9 @@ class Problem(Exception):  # noqa: N818 -- a refusal that travels back, named as
         count = len(invalid.errors)
         return cls(422, f"{count} field{'s are' if count > 1 else ' is'} wrong", errors=invalid.errors)
 
-    def response(self, request_id: str) -> Response:
+    def body(self, request_id: str) -> bytes:
         """
-        The answer; the request's id helps to find it in the log.
+        The answer's body; the request's id helps to find it in the log.
         """
         body: dict[str, object] = {
             "type": "about:blank",
@@ -65,9 +66,12 @@ class Problem(Exception):  # noqa: N818 -- a refusal that travels back, named as
         }
         if self.errors:
             body["errors"] = [{"field": error.field, "message": error.message} for error in self.errors]
+        return msgspec.json.encode(body)
+
+    def response(self, request_id: str) -> Response:
+        """
+        The answer.
+        """
         return Response(
-            msgspec.json.encode(body),
-            status=self.status,
-            headers=self.headers,
-            content_type="application/problem+json",
+            self.body(request_id), status=self.status, headers=self.headers, content_type=PROBLEM_JSON
         )
