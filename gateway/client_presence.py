@@ -44,6 +44,8 @@ class Presence:
     # Why nothing more will be told; None while it goes on.
     _over: ClientError | None = attrs.field(default=None, init=False)
     _viewers: dict[str, Viewer] = attrs.field(factory=dict, init=False)
+    # The number that the node gave to the latest frame.
+    _frame: int | None = attrs.field(default=None, init=False)
     # The list that is just coming in, page by page; None between lists.
     _listed: dict[str, Viewer] | None = attrs.field(default=None, init=False)
     _changed: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
@@ -74,16 +76,20 @@ class Presence:
         """
         everyone = message.get("viewers")
         complete = message.get("complete", True)
+        frame = message.get("version")
         if everyone is not None:
             self._viewers = {viewer["userId"]: Viewer.read(viewer) for viewer in everyone}
         else:
-            # What was left out once stays left out until there is a list.
-            complete = complete and self.complete
+            # What was left out once stays left out until there is a list. A client that was behind was
+            # told the latest frame only, and sees by the number that others are missing.
+            follows = frame is None or self._frame is None or frame == self._frame + 1
+            complete = complete and follows and self.complete
             for known in (self._viewers, self._listed):
                 if known is not None:
                     known |= {viewer["userId"]: Viewer.read(viewer) for viewer in message.get("joined", ())}
                     for viewer in message.get("left", ()):
                         known.pop(viewer["userId"], None)
+        self._frame = frame
         self._tell(message.get("total", len(self._viewers)), complete=complete)
 
     def begin_list(self) -> None:

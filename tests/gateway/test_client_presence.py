@@ -193,7 +193,8 @@ async def test_a_crowd_of_which_a_part_is_told_is_asked_for_page_by_page(hasty: 
 
 async def test_diffs_that_do_not_add_up_are_noticed(hasty: None) -> None:
     """
-    A list of another length than the total is not believed; nor one in which something was left out before.
+    A list of another length than the total is not believed; nor one in which something was left out before,
+    nor one after a frame that was conflated away.
     """
     async with scripted() as node, connect(node.url, token="t", options=QUICK) as client:
         node.answers["presence"] = [told(viewer("a"))]
@@ -204,6 +205,12 @@ async def test_diffs_that_do_not_add_up_are_noticed(hasty: None) -> None:
         node.replies["viewers"] = [page("x", "y", total=2)]
         await node.send(diff(total=2, complete=False), diff(total=2))
         await shows(presence, "x viewing", "y viewing")
+        node.replies["viewers"] = [page("z", total=1)]
+        await node.send({**diff(total=2), "version": 7}, {**diff(total=2), "version": 8})
+        await client.ping()
+        assert presence.complete
+        await node.send({**diff(total=2), "version": 10})
+        await shows(presence, "z viewing")
 
 
 async def test_a_client_that_is_present_gives_signs_of_life() -> None:
