@@ -7,7 +7,6 @@ import trio
 
 from engine.domain.event import EpisodeId
 from engine.domain.presence import SessionId
-from engine.store.migrate import migrate
 from engine.store.pool import Pool
 from engine.store.store import Store
 from engine.store.trio_psycopg import TrioConnection
@@ -56,15 +55,6 @@ async def relay(postgres_conninfo: str, nursery: trio.Nursery) -> Relay:
     relay = Relay(postgres_conninfo)
     await nursery.start(relay.run)
     return relay
-
-
-@pytest.fixture
-def migrated_database(empty_database: str) -> str:
-    """
-    A database of the test's own with the present schema.
-    """
-    migrate(empty_database)
-    return empty_database
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A server on a real port, clients on raw sockets, and what was logged meanwhile."""
 
-import itertools
 import logging
 import socket
 import ssl
@@ -11,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import psycopg
-import psycopg.conninfo
 import pytest
 import trio
 import trio.testing
@@ -21,12 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from structlog.testing import capture_logs
 
-from engine.store.migrate import migrate
 from gateway.server import ServerLimits, listen, serve
 from tests.gateway.node_fixture import RunningNode, start_node
 from tests.gateway.raw_client import SOON, RawClient
-
-_numbers = itertools.count(1)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -95,30 +89,6 @@ class Logs:
 def logs(caplog: pytest.LogCaptureFixture) -> Iterator[Logs]:
     with capture_logs() as entries:
         yield Logs(entries, caplog)
-
-
-@pytest.fixture(scope="session")
-def migrated_template(postgres_conninfo: str) -> str:
-    """
-    A database with the schema and nothing else, to be copied: that is faster than to migrate.
-    """
-    name = "gateway_template"
-    with psycopg.connect(postgres_conninfo, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    migrate(psycopg.conninfo.make_conninfo(postgres_conninfo, dbname=name))
-    return name
-
-
-@pytest.fixture
-def migrated_database(postgres_conninfo: str, migrated_template: str) -> Iterator[str]:
-    """
-    A migrated database of the test's own.
-    """
-    name = f"gateway_{next(_numbers)}"
-    with psycopg.connect(postgres_conninfo, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
-        yield psycopg.conninfo.make_conninfo(postgres_conninfo, dbname=name)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
