@@ -12,6 +12,11 @@ import attrs
 HERE = Path(__file__).parent
 # Seconds beyond the measured ones: connecting 1,000 subscribers, waiting for the last answers.
 SLACK = 90.0
+EPISODES = "/api/v1/episodes"
+# %N is the number of the request.
+EPISODE = '{"title":"Pilot %N","episode_number":%N,"status":"draft","categories":["Drama"]}'
+# The programs that are compiled, and where their source is.
+SOURCES = {"restload": "restload.c", "fanload": "fanload.c", "sendloop": "peers/sendloop.c"}
 
 
 class BenchError(Exception):
@@ -23,7 +28,7 @@ class BenchError(Exception):
 @attrs.frozen
 class Loads:
     """
-    The compiled generators.
+    The compiled generators, and the C peer.
     """
 
     directory: Path
@@ -31,7 +36,7 @@ class Loads:
     @classmethod
     def compile(cls, directory: Path) -> Self:
         """
-        Compile both into a directory. Raises BenchError when there is no C compiler.
+        Compile them into a directory. Raises BenchError when there is no C compiler.
         """
         compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
         if compiler is None:
@@ -39,33 +44,41 @@ class Loads:
                 "the load generators are written in C, and there is no C compiler here: "
                 "install gcc (Debian: apt-get install gcc libc6-dev)"
             )
-        for name in ("restload", "fanload"):
-            command = [compiler, "-O2", "-o", str(directory / name), str(HERE / f"{name}.c")]
+        for name, source in SOURCES.items():
+            command = [compiler, "-O2", "-o", str(directory / name), str(HERE / source)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
-                raise BenchError(f"{name}.c does not compile here:\n{done.stderr}")
+                raise BenchError(f"{source} does not compile here:\n{done.stderr}")
         return cls(directory)
 
-    def creates(
-        self, port: int, token: str, *, concurrency: int, seconds: float, rate: float = 0
+    def requests(
+        self,
+        port: int,
+        token: str,
+        *,
+        concurrency: int,
+        seconds: float,
+        rate: float = 0,
+        path: str | None = None,
     ) -> dict[str, Any]:
         """
-        Create episodes; with a rate, that many a second, however long they take. Times in milliseconds.
+        Create episodes, or read what is at `path`; with a rate, that many a second, however long they take.
+
+        Times in milliseconds.
         """
-        episode = '{"title":"Pilot %N","episode_number":%N,"status":"draft","categories":["Drama"]}'
         given = {
             "-p": port,
-            "-m": "POST",
-            "-u": "/api/v1/episodes",
-            "-b": episode,
+            "-u": path or EPISODES,
             "-H": f"Authorization: Bearer {token}",
             "-c": concurrency,
             "-d": seconds,
             "-r": rate,
         }
+        if path is None:
+            given |= {"-m": "POST", "-b": EPISODE}
         result = self._result(self._run("restload", given).communicate(timeout=seconds + SLACK)[0])
         if result["refused"] or result["errors"]:
-            raise BenchError(f"creates were refused, or failed: {result}")
+            raise BenchError(f"requests were refused, or failed: {result}")
         return result
 
     def subscribers(self, port: int, path: str, count: int, **options: Any) -> "Subscribers":

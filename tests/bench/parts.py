@@ -1,5 +1,7 @@
 """The measurements: what is run against what, how often, for how long. Knows nothing of their report."""
 
+import sys
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,7 +9,7 @@ from typing import Any
 
 import attrs
 from loads import Loads, Subscribers, median
-from programs import SETTINGS, WITHOUT_EFFECTS, Program, node, plain_loop
+from programs import HERE, SETTINGS, WITHOUT_EFFECTS, Program, node, publisher
 
 CONCURRENCIES = (1, 16)
 # Requests a second, connections that they may need at once; pairs of measurements in a round, and how long
@@ -50,7 +52,7 @@ class Bench:
                 for concurrency in CONCURRENCIES:
                     for name, program in programs.items():
                         results.setdefault(f"{name}, concurrency {concurrency}", []).append(
-                            self._create(program, concurrency=concurrency)
+                            self.request(program, concurrency=concurrency)
                         )
         return {name: _medians(found) for name, found in results.items()}
 
@@ -66,7 +68,7 @@ class Bench:
             for _ in range(PAIRS * self.rounds):
                 for name, program in order:
                     results.setdefault(name, []).append(
-                        self._create(
+                        self.request(
                             program, concurrency=PACED_CONNECTIONS, rate=PACE, seconds=self.seconds * PAIRED
                         )
                     )
@@ -84,9 +86,9 @@ class Bench:
         From the commit, as the node learns of it, to the frame at each of 50 clients.
         """
         with node(self.directory / "latency", SETTINGS, publishing=True) as program:
-            self.loads.creates(program.port, program.token, concurrency=1, seconds=1)
+            self.loads.requests(program.port, program.token, concurrency=1, seconds=1)
             clients = self._subscribers(program, REAL_TIME, VIEWERS, d=self.seconds)
-            self.loads.creates(
+            self.loads.requests(
                 program.port,
                 program.token,
                 concurrency=PACED_CONNECTIONS,
@@ -100,7 +102,8 @@ class Bench:
         Deliveries per second of the server's CPU, by the real serving path and by the plain loops.
         """
         measured: Result = {}
-        with plain_loop(self.directory / "plain") as program:
+        plain_loop = [sys.executable, "-u", str(HERE / "plain_loop.py")]
+        with publisher(self.directory / "plain", plain_loop) as program:
             for name, path in PEERS.items():
                 measured[name] = self._publish(program, path, 1)
         with node(self.directory / "fanout", WITHOUT_EFFECTS, publishing=True) as program:
@@ -117,17 +120,29 @@ class Bench:
         ours = {"P": f"bearer, {program.token}", "s": PING} if program.token else {}
         return self.loads.subscribers(program.port, path, count, k=SUBSCRIBED, **ours, **options)
 
-    def _create(
-        self, program: Program, *, concurrency: int, rate: float = 0, seconds: float | None = None
+    def request(
+        self,
+        program: Program,
+        *,
+        concurrency: int,
+        path: str | None = None,
+        rate: float = 0,
+        seconds: float | None = None,
+        settle: float = 0,
     ) -> Result:
+        """
+        Create episodes, or read what is at `path`, and what CPU each takes, up to `settle` seconds later.
+        """
         before = program.cpu()
-        result = self.loads.creates(
+        result = self.loads.requests(
             program.port,
             program.token,
             concurrency=concurrency,
-            seconds=seconds or self.seconds,
+            path=path,
             rate=rate,
+            seconds=seconds or self.seconds,
         )
+        time.sleep(settle)
         return {**result, "cpu_ms": 1000 * (program.cpu() - before) / result["ok"]}
 
     def _both(self) -> "Both":
@@ -150,7 +165,7 @@ class Both:
             programs[name] = self._stack.enter_context(node(directory, settings))
         for program in programs.values():
             # Prepared statements, caches, the first pages of the database.
-            self.bench.loads.creates(program.port, program.token, concurrency=16, seconds=1)
+            self.bench.loads.requests(program.port, program.token, concurrency=16, seconds=1)
         return programs
 
     def __exit__(self, *exc_info: object) -> None:

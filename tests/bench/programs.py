@@ -5,21 +5,28 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
 from loads import BenchError
 
+from engine.domain.access import Role
+from gateway.auth import issue
+
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-USER = "bench@example.com"
+# All programs verify the same tokens.
+SECRET = "only for benchmarks: 32 bytes or more"
+TOKEN_SECONDS = 24 * 3600.0
 
 # The durable defaults are left alone; only the limits that protect a node from one user are lifted.
-SETTINGS = """
+SETTINGS = f"""
+[auth]
+secret = "{SECRET}"
 [limits]
-sessions_per_user = 2000
+sessions_per_user = 10000
 requests_per_second = 100000
 request_burst = 100000
 [log]
@@ -43,6 +50,14 @@ class Program:
     def pid(self) -> int:
         return self.process.pid
 
+    def memory(self) -> float:
+        """
+        KiB that the server's own process has in memory (proc(5), VmRSS).
+        """
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
+        assert found is not None
+        return float(found[1])
+
     def cpu(self) -> float:
         """
         Seconds of CPU that the server's own process has used; PostgreSQL is not in it.
@@ -53,48 +68,68 @@ class Program:
 
 
 @contextmanager
-def node(directory: Path, settings: str, *, publishing: bool = False) -> Iterator[Program]:
+def node(
+    directory: Path, settings: str, *, publishing: bool = False, stock: bool = False, core: int | None = None
+) -> Iterator[Program]:
     """
     Greenroom on an embedded PostgreSQL and an empty data directory of its own.
 
-    With `publishing`, it stamps what it commits and takes events on a port: bench_node.py.
+    With `publishing`, it stamps what it commits and takes events on a port: bench_node.py. With `stock`, it
+    is served by stock Hypercorn: stock_node.py. With a `core`, it and its PostgreSQL run there alone.
     """
     directory.mkdir()
     config = directory / "greenroom.toml"
     config.write_text(settings)
     where = ["--config", str(config), "--data-dir", str(directory / "data")]
-    program = [str(HERE / "bench_node.py")] if publishing else ["-m", "gateway"]
-    with _running([*program, "serve", "--port", "0", *where], directory) as process:
-        publish = int(_line(process, r"publishing on (\d+)")) if publishing else 0
-        port = int(_line(process, r"greenroom ready on http://127\.0\.0\.1:(\d+)"))
-        token = subprocess.check_output(
-            [sys.executable, "-m", "gateway", "token", "--user", USER, *where], env=_environment(), text=True
-        ).strip()
-        yield Program(process=process, port=port, publish=publish, token=token)
+    program = ["-m", "gateway"]
+    if publishing or stock:
+        program = [str(HERE / ("bench_node.py" if publishing else "stock_node.py"))]
+    command = [sys.executable, "-u", *program, "serve", "--port", "0", *where]
+    with running(command, directory, core=core) as process:
+        publish = int(line(process, r"publishing on (\d+)")) if publishing else 0
+        port = int(line(process, r"greenroom ready on http://127\.0\.0\.1:(\d+)"))
+        yield Program(process=process, port=port, publish=publish, token=token())
+
+
+def token(user: str = "bench@example.com") -> str:
+    """
+    A token that every program here accepts.
+    """
+    return issue(SECRET.encode(), user=user, name=user, role=Role.OPERATOR, ttl=TOKEN_SECONDS)
 
 
 @contextmanager
-def plain_loop(directory: Path) -> Iterator[Program]:
+def publisher(directory: Path, command: Sequence[str], core: int | None = None) -> Iterator[Program]:
     """
-    The peer: `await websocket.send` for each subscriber under Quart-Trio on stock Hypercorn.
+    A peer that says where it takes events and where it serves.
     """
     directory.mkdir()
-    with _running([str(HERE / "plain_loop.py")], directory) as process:
-        publish = int(_line(process, r"publishing on (\d+)"))
-        port = int(_line(process, r"ready on (\d+)"))
+    with running(command, directory, {"SECRET": SECRET}, core=core) as process:
+        publish = int(line(process, r"publishing on (\d+)"))
+        port = int(line(process, r"ready on (\d+)"))
         yield Program(process=process, port=port, publish=publish)
 
 
 @contextmanager
-def _running(command: Sequence[str], directory: Path) -> Iterator["subprocess.Popen[str]"]:
+def running(
+    command: Sequence[str],
+    directory: Path,
+    more: Mapping[str, str] | None = None,
+    *,
+    core: int | None = None,
+) -> Iterator["subprocess.Popen[str]"]:
+    """
+    A process, until the block's end; what it said on stderr is told when the benchmark fails.
+    """
     errors = directory / "stderr"
+    pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
     with (
         errors.open("w") as stderr,
         subprocess.Popen(
-            [sys.executable, "-u", *command],
+            [*pinned, *command],
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env=_environment(),
+            env=_environment() | dict(more or {}),
             text=True,
         ) as process,
     ):
@@ -117,9 +152,12 @@ def _environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT)}
 
 
-def _line(process: "subprocess.Popen[str]", pattern: str) -> str:
+def line(process: "subprocess.Popen[str]", pattern: str) -> str:
+    """
+    Wait until the process says something like this; answers the pattern's group.
+    """
     assert process.stdout is not None
-    for line in process.stdout:
-        if (found := re.search(pattern, line)) is not None:
+    for text in process.stdout:
+        if (found := re.search(pattern, text)) is not None:
             return found[1]
     raise BenchError("the server did not start:")

@@ -11,13 +11,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import report
+import rest
 from loads import BenchError, Loads
 from parts import Bench
-from report import goals, report
 
-PARTS = ("creates", "paced", "latency", "fan_out")
-# Sockets of 1,000 subscribers, and all that else is open.
-OPEN_FILES = 4096
+# Parts with a module of their own: measure, goals, report.
+MODULES = {"rest": rest}
+PARTS = ("creates", "paced", "latency", "fan_out", *MODULES)
+# Sockets of 5,000 subscribers, and all that else is open.
+OPEN_FILES = 8192
 
 
 def main() -> int:
@@ -45,7 +48,8 @@ def main() -> int:
         )
         for part in given.parts or PARTS:
             print(f"measuring {part} …", file=sys.stderr)
-            results[part] = getattr(bench, part)()
+            module = MODULES.get(part)
+            results[part] = getattr(bench, part)() if module is None else module.measure(bench)
             # The next part's nodes begin with empty databases, too.
             for leftover in directory.iterdir():
                 if leftover.is_dir():
@@ -54,9 +58,15 @@ def main() -> int:
         failure = error
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+    texts, kept = report.report(results), report.goals(results)
+    for part, module in MODULES.items():
+        if part in results:
+            texts += module.report(results[part])
+            kept |= module.goals(results[part])
     if results:
-        print(report(results))
-    kept = goals(results)
+        print(
+            "\n\n".join([*texts, *(f"{'met   ' if met else 'MISSED'}  {goal}" for goal, met in kept.items())])
+        )
     if given.json is not None:
         machine = {"cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version()}
         given.json.write_text(json.dumps({"machine": machine, **results, "goals": kept}, indent=2) + "\n")
