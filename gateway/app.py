@@ -5,31 +5,22 @@ from importlib.metadata import version
 from typing import Any, cast
 
 import attrs
-import structlog
 from hypercorn.typing import ASGIFramework
-from quart import Response, g, request
 from quart_schema import Info, QuartSchema
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
 
-from engine.errors import StoreUnavailableError
 from engine.node import Node
-from engine.plugin_host import DecisionError
 from gateway.auth import Authenticator
 from gateway.limits import RateLimit, SessionLimit
-from gateway.rest import compositions, edge, engine, episodes, metrics, pages, records
+from gateway.rest import compositions, engine, episodes, metrics, pages, records
 from gateway.rest.edge import Edge
+from gateway.rest.in_task import InTask
 from gateway.rest.openapi import Provider
-from gateway.rest.problems import Problem
 from gateway.sse import Streams
 from gateway.ws import RealTime
 
-log = structlog.get_logger()
-
 REAL_TIME = "/real-time"
 STREAM = "/api/v1/stream"
-# Seconds after which a client may find the database back.
-RETRY_AFTER = "1"
 
 
 @attrs.frozen(kw_only=True)
@@ -91,9 +82,7 @@ class Application:
 
 def _rest(at: Edge) -> QuartTrio:
     app = QuartTrio("gateway", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = at.node.settings.server.max_body
-    # The server limits how long a body may take.
-    app.config["BODY_TIMEOUT"] = None
+    app.asgi_http_class = InTask
     QuartSchema(
         app,
         openapi_path="/api/v1/openapi.json",
@@ -116,46 +105,4 @@ def _rest(at: Edge) -> QuartTrio:
         pages.blueprint(),
     ):
         app.register_blueprint(blueprint)
-    app.before_request(edge.start_request)
-    app.after_request(_finish)
-    app.register_error_handler(Problem, _refused)
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(StoreUnavailableError, _unavailable)
-    app.register_error_handler(DecisionError, _unavailable)
-    app.register_error_handler(Exception, _bug)
     return app
-
-
-async def _finish(response: Response) -> Response:
-    response.headers["X-Request-Id"] = g.request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    if request.path.startswith("/api/"):
-        response.headers["Cache-Control"] = "no-store"
-    log.debug(
-        "request", id=g.request_id, method=request.method, path=request.path, status=response.status_code
-    )
-    return response
-
-
-async def _refused(problem: Exception) -> Response:
-    assert isinstance(problem, Problem)
-    return problem.response(g.request_id)
-
-
-async def _http_error(error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    headers = {name: value for name, value in error.get_headers() if name.lower() == "allow"}
-    detail = error.description or error.name
-    return Problem(error.code or 500, detail, headers=headers).response(g.request_id)
-
-
-async def _unavailable(error: Exception) -> Response:
-    log.warning("a request could not be served", id=g.request_id, path=request.path, reason=str(error))
-    return Problem(503, str(error), headers={"Retry-After": RETRY_AFTER}).response(g.request_id)
-
-
-async def _bug(error: Exception) -> Response:
-    log.error("a request failed", id=g.request_id, path=request.path, exc_info=error)
-    return Problem(500, "this is a bug of the node; its log has more under the request id").response(
-        g.request_id
-    )
