@@ -177,12 +177,7 @@ class Request:
         The head once more, less the wish for another protocol that we do not speak.
         """
         lines = [b"%b %b HTTP/%b\r\n" % (self.method, self.target, self.version.encode())]
-        for name, value in self.headers:
-            if name == b"connection":
-                tokens = (token.strip(_SPACE) for token in value.split(b","))
-                value = b", ".join(token for token in tokens if token.lower() != b"upgrade")
-            if name != b"upgrade":
-                lines.append(b"%b: %b\r\n" % (name, value))
+        lines += [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
         return b"".join([*lines, b"\r\n"])
 
 

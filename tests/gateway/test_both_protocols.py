@@ -202,8 +202,9 @@ async def test_who_receives_after_the_answer_is_told_that_it_is_over(start_eithe
     client = await served.connect()
     with trio.fail_after(SOON):
         assert await client.get("/poll") == (200, b"done")
+        await trio.testing.wait_all_tasks_blocked()
+        assert heard == ["http.disconnect"] * 2
         assert await client.get() == (200, b"hello")
-    assert heard == ["http.disconnect"] * 2
 
 
 async def test_a_body_that_stops_coming_is_answered_with_408(start_either):

@@ -250,6 +250,24 @@ async def test_a_body_that_belies_its_length_ends_the_connection(start, logs, pa
     assert [type(entry["exc_info"]) for entry in logs.tracebacks()] == [RuntimeError]
 
 
+@pytest.mark.parametrize("length", [b"0", b"5"])
+async def test_no_content_has_no_length(start, length):
+    """
+    204 says all there is to say (RFC 9110, section 8.6).
+    """
+
+    async def nothing(scope, receive, send):
+        headers = [(b"content-length", length)]
+        await send({"type": "http.response.start", "status": 204, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    served = await start({"/nothing": nothing})
+    client = await served.connect()
+    await client.send(b"GET /nothing HTTP/1.1\r\nHost: test\r\n\r\n")
+    assert b"content-length" not in (await client.receive_head()).lower()
+    assert await client.get() == (200, b"hello")
+
+
 async def test_an_old_client_that_asks_for_it_is_kept(start):
     """
     HTTP/1.0 with `Connection: keep-alive`: answered in kind, and the next request served.
@@ -268,14 +286,18 @@ async def test_a_small_body_that_nobody_wanted_does_not_cost_the_connection(star
     It is read and dropped when it has come by the time of the answer.
     """
 
+    go = trio.Event()
+
     async def ignore(scope, receive, send):
-        await trio.testing.wait_all_tasks_blocked()
+        await go.wait()
         await respond(send, 403, b"no")
 
     served = await start({"/ignore": ignore})
     client = await served.connect()
     await client.send(b"POST /ignore HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\n")
+    await trio.testing.wait_all_tasks_blocked()
     await client.send(b"hello")
+    go.set()
     assert await client.receive_response() == (403, b"no")
     assert await client.get() == (200, b"hello")
 
