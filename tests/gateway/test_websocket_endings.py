@@ -35,6 +35,7 @@ async def test_a_frame_that_comes_with_a_refused_handshake_is_dropped(start, log
     head = await client.upgrade("/refuse", then=client.frame(b"early"))
     assert head.startswith(b"HTTP/1.1 403 ")
     assert await client.receive_rest() == b""
+    await client.stream.aclose()
     await served.wait_all_ended()
     await served.assert_unharmed()
     assert logs.tracebacks() == []
@@ -51,6 +52,7 @@ async def test_a_handshake_without_a_version_is_answered_and_closed(start, logs)
     )
     assert await client.receive_response() == (400, b"")
     assert await client.receive_rest() == b""
+    await client.stream.aclose()
     await served.wait_all_ended()
     await served.assert_unharmed()
     assert logs.tracebacks() == []
@@ -119,6 +121,7 @@ async def test_a_crash_of_the_websocket_application_closes_with_1011(start, logs
     await client.upgrade("/buggy")
     assert await client.receive_close() == 1011
     assert [entry["exc_info"].args for entry in logs.tracebacks()] == [("a bug",)]
+    await client.stream.aclose()
     await served.wait_all_ended()
     await served.assert_unharmed()
 
@@ -140,6 +143,7 @@ async def test_the_application_chooses_its_close_code(start):
     await client.upgrade("/expel")
     assert await client.receive_frame() == (1, b"first")
     assert await client.receive_close() == 4401
+    await client.stream.aclose()
     await served.wait_all_ended()
 
 
