@@ -1,4 +1,4 @@
-"""The one ASGI application: routes WebSockets and event streams to coroutines, everything else to Quart."""
+"""The one ASGI application: routes WebSockets, event streams and REST to whoever serves them."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
@@ -13,8 +13,8 @@ from engine.node import Node
 from gateway.auth import Authenticator
 from gateway.limits import RateLimit, SessionLimit
 from gateway.rest import compositions, engine, episodes, metrics, pages, records
+from gateway.rest.dispatch import Dispatch
 from gateway.rest.edge import Edge
-from gateway.rest.in_task import InTask
 from gateway.rest.openapi import Provider
 from gateway.sse import Streams
 from gateway.ws import RealTime
@@ -30,6 +30,7 @@ class Application:
     """
 
     rest: QuartTrio
+    dispatch: Dispatch
     real_time: RealTime
     streams: Streams
 
@@ -45,8 +46,10 @@ class Application:
             rate=RateLimit(rate=limits.requests_per_second, burst=limits.request_burst),
         )
         sessions = SessionLimit(total=limits.sessions, per_user=limits.sessions_per_user)
+        rest = _rest(at)
         return cls(
-            rest=_rest(at),
+            rest=rest,
+            dispatch=Dispatch(rest, node.settings.server.max_body),
             real_time=RealTime(node=node, authenticator=authenticator, sessions=sessions),
             streams=Streams(node=node, authenticator=authenticator, rate=at.rate, sessions=sessions),
         )
@@ -60,10 +63,9 @@ class Application:
         """
         Serve one request, WebSocket or lifespan.
         """
-        if scope["type"] == "http" and scope["path"] == STREAM:
-            # Not through Quart: a stream lives long, and it needs nothing of a request's machinery.
-            await self.streams(scope, receive, send)
-        elif scope["type"] != "websocket":
+        if scope["type"] == "http":
+            await (self.streams if scope["path"] == STREAM else self.dispatch)(scope, receive, send)
+        elif scope["type"] == "lifespan":
             await cast(ASGIFramework, self.rest)(cast(Any, scope), cast(Any, receive), send)
         elif scope["path"] == REAL_TIME:
             await self.real_time(scope, receive, send)
@@ -82,7 +84,6 @@ class Application:
 
 def _rest(at: Edge) -> QuartTrio:
     app = QuartTrio("gateway", static_folder=None)
-    app.asgi_http_class = InTask
     QuartSchema(
         app,
         openapi_path="/api/v1/openapi.json",

@@ -17,7 +17,7 @@ from engine.node import Node
 from gateway import protocol
 from gateway.auth import Authenticator, AuthError
 from gateway.limits import RateLimit, SessionLimit
-from gateway.rest.edge import request_id
+from gateway.rest.messages import request_id
 from gateway.rest.problems import PROBLEM_JSON, Problem
 from gateway.session import Refusal, Session, Since
 from gateway.sse_format import EVENT_STREAM, HEARTBEAT, Positions, hint, positions_of, record

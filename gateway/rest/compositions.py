@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from quart import Blueprint, Response
+from quart import Blueprint
 from quart_schema import document_headers, document_request, document_response, tag
 
 from engine.domain import composition as decide
@@ -15,6 +15,7 @@ from engine.domain.fields import Invalid
 from engine.hookspecs import Resource
 from gateway.rest import edge, parameters, schemas
 from gateway.rest.edge import Edge, answer
+from gateway.rest.messages import Response
 from gateway.rest.problems import Problem
 
 ATTEMPTS = 20

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import attrs
 import msgspec
-from quart import Response, g, request
 
 from engine.domain.access import Action, Identity, refusal
 from engine.domain.event import Request
@@ -16,11 +15,11 @@ from engine.node import Node
 from engine.store.events import Author
 from gateway.auth import Authenticator, AuthError
 from gateway.limits import RateLimit
+from gateway.rest.messages import Response, request
 from gateway.rest.problems import Problem
 
 JSON = "application/json"
 MAX_LIMIT = 200
-_SANE_ID = re.compile(r"[\w.:/-]{1,100}", re.ASCII)
 _ETAG = re.compile(r'"(\d{1,18})"')
 
 
@@ -52,7 +51,7 @@ class Edge:
         """
         Who asks. Raises Problem 401.
         """
-        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        kind, _, token = (request().header(b"authorization") or "").partition(" ")
         try:
             if kind.lower() != "bearer":
                 raise AuthError("send `Authorization: Bearer <token>`; `greenroom token` makes one")
@@ -61,44 +60,31 @@ class Edge:
             raise Problem(401, str(error), headers={"WWW-Authenticate": "Bearer"}) from None
 
 
-async def start_request() -> None:
-    """
-    Give the request its id.
-    """
-    # async, although it waits for nothing: Quart runs plain functions in a thread, and that for each request.
-    g.request_id = request_id(request.headers.get("X-Request-Id"))
-
-
-def request_id(given: str | None) -> str:
-    """
-    What a request is called: as its client wants it, if that is sane.
-    """
-    return given if given is not None and _SANE_ID.fullmatch(given) else str(uuid.uuid4())
-
-
 def author(identity: Identity) -> Author:
     """
     Who causes a change by this request, and from where.
     """
-    client = request.scope.get("client")
+    given = request()
     return Author(
         user=identity.user,
         request=Request(
-            mutation_id=g.request_id,
-            ip=client[0] if client else None,
-            user_agent=_printable(request.headers.get("User-Agent"), 500),
-            traceparent=_printable(request.headers.get("Traceparent"), 100),
+            mutation_id=given.id,
+            ip=given.client,
+            user_agent=_printable(given.header(b"user-agent"), 500),
+            traceparent=_printable(given.header(b"traceparent"), 100),
         ),
     )
 
 
 async def body() -> object:
     """
-    The JSON that was sent. Raises Problem 400, 415; Quart raises 413.
+    The JSON that was sent. Raises Problem 400, 415, and what Request.body raises.
     """
-    if request.mimetype != JSON:
-        raise Problem(415, f"send {JSON}, not {request.mimetype or 'nothing'}")
-    data = cast(bytes, await request.get_data(cache=False))
+    given = request()
+    kind = (given.header(b"content-type") or "").partition(";")[0].strip().lower()
+    if kind != JSON:
+        raise Problem(415, f"send {JSON}, not {kind or 'nothing'}")
+    data = await given.body()
     try:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -109,16 +95,14 @@ def answer(value: object, status: int = 200, headers: Mapping[str, str] | None =
     """
     A JSON answer.
     """
-    return Response(msgspec.json.encode(value), status=status, headers=dict(headers or {}), content_type=JSON)
+    return Response(msgspec.json.encode(value), status, {"Content-Type": JSON, **(headers or {})})
 
 
 def no_content(status: int = 204, headers: Mapping[str, str] | None = None) -> Response:
     """
-    An answer without a body. Quart's own for "nothing" runs only on asyncio.
+    An answer without a body.
     """
-    response = Response(b"", status=status, headers=dict(headers or {}))
-    del response.headers["Content-Type"], response.headers["Content-Length"]
-    return response
+    return Response(b"", status, dict(headers or {}))
 
 
 def etag(version: int) -> str:
@@ -132,7 +116,7 @@ def expected_versions(*, required: bool) -> frozenset[int] | None:
     """
     The versions that `If-Match` allows; None when any will do. Raises Problem 428.
     """
-    given = request.headers.get("If-Match")
+    given = request().header(b"if-match")
     if given is None:
         if required:
             raise Problem(428, "send If-Match with the ETag of the version that you change")
@@ -146,7 +130,7 @@ def has_version(version: int) -> bool:
     """
     Whether `If-None-Match` says that the client has this version.
     """
-    given = request.headers.get("If-None-Match", "")
+    given = request().header(b"if-none-match") or ""
     return given.strip() == "*" or etag(version) in given
 
 
@@ -164,7 +148,7 @@ def query(*known: str) -> Mapping[str, str]:
     """
     The query's parameters. Raises Problem 422 for those that are not known here.
     """
-    given = request.args
+    given = request().query
     unknown = [name for name in given if name not in known]
     if unknown:
         raise Problem(422, f"no parameter {', '.join(unknown)} here; known are {', '.join(known)}")

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 import attrs
-from quart import Blueprint, Response
+from quart import Blueprint
 from quart_schema import security_scheme, tag
 
 from engine.actors.effects import EffectActor
@@ -12,6 +12,7 @@ from engine.domain.access import Action
 from engine.domain.event import iso
 from engine.hookspecs import Resource
 from gateway.rest.edge import Edge, answer
+from gateway.rest.messages import Response
 from gateway.rest.problems import Problem
 
 SHOWN_FAILURES = 10

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
-from quart import Blueprint, Response, request
+from quart import Blueprint
 from quart_schema import document_headers, document_querystring, document_request, document_response, tag
 
 from engine.actors.episode import presence_topic
@@ -23,6 +23,7 @@ from engine.store.episodes import Idempotency, Replay
 from gateway.protocol import event_frame
 from gateway.rest import edge, parameters, schemas
 from gateway.rest.edge import Edge, answer
+from gateway.rest.messages import Response, request
 from gateway.rest.problems import Problem
 
 # An update is decided again when somebody else was faster; more often than this nobody is.
@@ -257,7 +258,7 @@ def _created(episode: dict[str, Any]) -> Response:
 
 
 def _idempotency(given: object) -> Idempotency | None:
-    key = request.headers.get("Idempotency-Key")
+    key = request().header(b"idempotency-key")
     if key is None:
         return None
     if not 0 < len(key) <= MAX_KEY or not key.isprintable():

@@ -6,11 +6,12 @@ import attrs
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from quart import Blueprint, Response
+from quart import Blueprint
 from quart_schema import security_scheme, tag
 
 from engine.node import Node
 from gateway.rest.edge import Edge
+from gateway.rest.messages import Response
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -97,7 +98,7 @@ def blueprint(at: Edge) -> Blueprint:
         """
         All metrics in the Prometheus text format.
         """
-        return Response(generate_latest(registry), content_type=CONTENT_TYPE)
+        return Response(generate_latest(registry), 200, {"Content-Type": CONTENT_TYPE})
 
     return routes
 

@@ -2,8 +2,10 @@
 
 from importlib.resources import files
 
-from quart import Blueprint, Response
+from quart import Blueprint
 from quart_schema import hide
+
+from gateway.rest.messages import Response
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -47,5 +49,9 @@ def blueprint() -> Blueprint:
 
 def _page(name: str) -> Response:
     text = (files("gateway") / "console" / name).read_text("utf-8")
-    headers = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
-    return Response(text, headers=headers, content_type=f"{TYPES[name.rpartition('.')[2]]}; charset=utf-8")
+    headers = {
+        "Content-Type": f"{TYPES[name.rpartition('.')[2]]}; charset=utf-8",
+        "Content-Security-Policy": POLICY,
+        "Referrer-Policy": "no-referrer",
+    }
+    return Response(text.encode(), 200, headers)

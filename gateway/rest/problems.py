@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 
 import msgspec
-from quart import Response
 
 from engine.domain.fields import FieldError, Invalid
+from gateway.rest.messages import Response
 
 PROBLEM_JSON = "application/problem+json"
 TITLES = {
@@ -72,6 +72,4 @@ class Problem(Exception):  # noqa: N818 -- a refusal that travels back, named as
         """
         The answer.
         """
-        return Response(
-            self.body(request_id), status=self.status, headers=self.headers, content_type=PROBLEM_JSON
-        )
+        return Response(self.body(request_id), self.status, {"Content-Type": PROBLEM_JSON, **self.headers})

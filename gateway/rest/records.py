@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from quart import Blueprint, Response
+from quart import Blueprint
 from quart_schema import document_querystring, document_response, tag
 
 from engine.domain.access import Action
@@ -11,6 +11,7 @@ from engine.hookspecs import Resource
 from engine.store.records import RecordPage
 from gateway.rest import edge, parameters, schemas
 from gateway.rest.edge import Edge, answer
+from gateway.rest.messages import Response
 from gateway.rest.problems import Problem
 
 

@@ -1,0 +1,108 @@
+"""REST as an ASGI application: Quart's routes, without what Quart does around each handler."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
+
+import attrs
+import structlog
+from hypercorn.typing import ASGIFramework
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import MapAdapter, RequestRedirect
+
+from engine.errors import StoreUnavailableError
+from engine.plugin_host import DecisionError
+from gateway.rest.messages import GoneError, Headers, Receive, Request, Response, TooLargeError, answering
+from gateway.rest.problems import Problem
+
+log = structlog.get_logger()
+
+Send = Callable[[Any], Awaitable[None]]
+Handler = Callable[..., Awaitable[Response]]
+
+# Seconds after which a client may find the database back.
+RETRY_AFTER = "1"
+
+
+@attrs.define(eq=False)
+class Dispatch:
+    """
+    Answer each request by its handler, in the task that calls.
+
+    The handlers are those of the application's blueprints. What none of them answers is Quart's: the OpenAPI
+    document, OPTIONS, redirects. A crash of a handler becomes a 500, and loses nothing else.
+    """
+
+    app: QuartTrio
+    max_body: int
+    _routes: MapAdapter = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._routes = self.app.url_map.bind("")
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """
+        Serve one request.
+        """
+        request = Request(scope, receive, self.max_body)
+        answering(request)
+        more: Headers = [(b"x-request-id", request.id.encode()), (b"x-content-type-options", b"nosniff")]
+        if request.path.startswith("/api/"):
+            more.append((b"cache-control", b"no-store"))
+        try:
+            response = await self._answer(request)
+        except GoneError:
+            return
+        if response is None:
+            await self._let_quart(scope, receive, send, more)
+            return
+        log.debug("request", id=request.id, method=request.method, path=request.path, status=response.status)
+        await send(response.start(more))
+        await send({"type": "http.response.body", "body": response.body, "more_body": False})
+
+    async def _answer(self, request: Request) -> Response | None:
+        """
+        The answer; None when it is for Quart to give.
+        """
+        try:
+            found = self._handler(request)
+            return None if found is None else await found[0](**found[1])
+        except GoneError:
+            raise
+        except Exception as error:
+            return _refused(request, error).response(request.id)
+
+    def _handler(self, request: Request) -> tuple[Handler, Mapping[str, Any]] | None:
+        try:
+            rule, arguments = self._routes.match(request.path, request.method, return_rule=True)
+        except RequestRedirect:
+            return None
+        blueprint = rule.endpoint.partition(".")[0]
+        if blueprint not in self.app.blueprints or request.method == "OPTIONS":
+            return None
+        return cast(Handler, self.app.view_functions[rule.endpoint]), arguments
+
+    async def _let_quart(self, scope: Mapping[str, Any], receive: Receive, send: Send, more: Headers) -> None:
+        async def finish(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *more]}
+            await send(message)
+
+        await cast(ASGIFramework, self.app)(cast(Any, scope), cast(Any, receive), finish)
+
+
+def _refused(request: Request, error: Exception) -> Problem:
+    match error:
+        case Problem():
+            return error
+        case HTTPException():  # of the routes: no such path, or not with this method
+            headers = {name: value for name, value in error.get_headers() if name.lower() == "allow"}
+            return Problem(error.code or 500, error.description or error.name, headers=headers)
+        case TooLargeError():
+            return Problem(413, f"a body has at most {request.max_body} bytes")
+        case StoreUnavailableError() | DecisionError():
+            log.warning("a request could not be served", id=request.id, path=request.path, reason=str(error))
+            return Problem(503, str(error), headers={"Retry-After": RETRY_AFTER})
+        case _:
+            log.error("a request failed", id=request.id, path=request.path, exc_info=error)
+            return Problem(500, "this is a bug of the node; its log has more under the request id")
