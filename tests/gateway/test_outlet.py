@@ -230,7 +230,7 @@ async def test_the_grace_begins_when_the_limit_is_met(autojump_clock):
         assert pair.ends == [1]
 
 
-async def test_a_writer_learns_that_its_bytes_were_dropped():
+async def test_a_writer_learns_that_its_bytes_were_dropped(autojump_clock):
     """
     A write dropped with the backlog, and any write after that, is broken.
     """
