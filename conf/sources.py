@@ -14,6 +14,8 @@ PREFIX = "GREENROOM_"
 CONFIG_VARIABLE = "GREENROOM_CONFIG"
 # Lets SIGUSR2 crash the episode actors, for tests of recovery; no option, so that no file can set it.
 TEST_HOOKS_VARIABLE = "GREENROOM_TEST_HOOKS"
+# Who asks, for commands that are clients of a node; no setting of a node.
+TOKEN_VARIABLE = "GREENROOM_TOKEN"  # noqa: S105 -- a name
 COMMAND_LINE = "command line"
 
 # Kubernetes tells every pod of a Service named greenroom, or greenroom-anything, in such variables.
@@ -88,7 +90,7 @@ def from_environment(environ: Mapping[str, str]) -> Iterator[Given | Mistake]:
     options = {variable(option): option for option in OPTIONS}
     options["DATABASE_URL"] = "database.url"
     for name, text in sorted(environ.items()):
-        if name in (CONFIG_VARIABLE, TEST_HOOKS_VARIABLE):
+        if name in (CONFIG_VARIABLE, TEST_HOOKS_VARIABLE, TOKEN_VARIABLE):
             continue
         if name == "DATABASE_URL" and variable("database.url") in environ:
             continue

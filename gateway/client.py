@@ -29,6 +29,7 @@ from gateway.client_session import LostError, Session
 from gateway.client_subscription import CATALOG, Events, Subscription
 
 __all__ = [
+    "Client",
     "ClientError",
     "ClosedError",
     "Event",

@@ -9,7 +9,9 @@ from engine.errors import EngineError, PluginError, StartupError
 from gateway.cli.config import config
 from gateway.cli.migrate import migrate
 from gateway.cli.serve import serve
+from gateway.cli.tail import tail
 from gateway.cli.token import token
+from gateway.cli.watch import watch
 
 CANNOT_START = 2
 FAILED = 1
@@ -23,7 +25,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, token, migrate, config):
+for command in (serve, token, tail, watch, migrate, config):
     cli.add_command(command)
 
 

@@ -35,6 +35,9 @@ def test_every_command_explains_itself(greenroom: Run) -> None:
         assert command.help
         assert command.help.split()[0] in run.stdout
         for option in command.params:
+            if isinstance(option, click.Argument):
+                assert option.make_metavar(click.Context(command)) in run.stdout
+                continue
             assert isinstance(option, click.Option)
             assert option.opts[0] in run.stdout
             assert option.help, (path, option.opts)
