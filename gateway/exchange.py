@@ -198,7 +198,7 @@ class Exchange:
         if not request.is_complete:
             if not self._expected:
                 self._expected = True
-                if request.expects_continue and not request.size and not self._begun:
+                if request.expects_continue and not self._begun:
                     # So few bytes that an idle line takes them; if not, the client has been reading nothing.
                     wire.write_nowait(b"HTTP/1.1 100 Continue\r\n\r\n")
             if not self._patience or request.size - self._piece >= BODY_PIECE:

@@ -135,7 +135,8 @@ async def test_what_has_no_body_is_sent_without(start_either, method, status):
     client = await served.connect()
     await client.send(f"{method} /talk HTTP/1.1\r\nHost: test\r\n\r\n".encode())
     assert b" %d " % status in await client.receive_head()
-    assert await client.get() == (200, b"hello")
+    await client.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    assert (await client.receive_head()).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_an_old_client_gets_its_answer_up_to_the_end(start_either):
