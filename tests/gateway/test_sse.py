@@ -302,11 +302,11 @@ async def test_a_node_that_stops_says_goodbye_and_when_to_come_back(start_greenr
     Spread over the window, told to programs by `bye` and to every EventSource by `retry`.
     """
     greenroom = await start_greenroom({"server.reconnect_after": "3s", "server.reconnect_window": "8s"})
-    async with AsyncExitStack() as stack:
+    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
         sources = [await stack.enter_async_context(listen_to(greenroom)) for _ in range(4)]
         for source in sources:
             await begun(source)
-        await greenroom.stop()
+        nursery.start_soon(greenroom.stop)
         waits = []
         for source in sources:
             [bye] = await source.rest()
