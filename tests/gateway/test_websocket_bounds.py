@@ -7,6 +7,7 @@ import trio.testing
 from gateway import websocket as websocket_module
 from gateway.wire import RECEIVE
 from tests.gateway.applications import SOON, accept
+from tests.gateway.raw_client import HANDSHAKE
 
 
 @pytest.fixture
@@ -194,10 +195,7 @@ async def test_frames_before_the_handshake_is_answered_have_a_bound(start, logs)
 
     served = await start({"/hesitate": hesitate})
     client = await served.connect()
-    await client.send(
-        b"GET /hesitate HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
+    await client.send(HANDSHAKE.format(path="/hesitate", more="").encode())
     with trio.fail_after(SOON):
         for _ in range(20):
             try:
@@ -209,6 +207,37 @@ async def test_frames_before_the_handshake_is_answered_have_a_bound(start, logs)
     await client.stream.aclose()
     await served.wait_all_ended()
     assert logs.tracebacks() == []
+
+
+async def test_frames_before_the_handshake_is_answered_are_messages_like_all_others(start):
+    """
+    They come after the 101, and do not count against the first message's size.
+    """
+    answer = trio.Event()
+
+    async def hesitate(scope, receive, send):
+        await receive()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            await answer.wait()
+            nursery.cancel_scope.cancel()
+        await send({"type": "websocket.accept"})
+        for _ in range(3):
+            # Also what was read long ago is received with a turn for others in between.
+            with trio.testing.assert_checkpoints():
+                message = await receive()
+            await send({"type": "websocket.send", "text": message["text"]})
+
+    served = await start({"/hesitate": hesitate}, max_message=1000)
+    client = await served.connect()
+    await client.send(HANDSHAKE.format(path="/hesitate", more="").encode())
+    await trio.testing.wait_all_tasks_blocked()
+    await client.send(client.frame(b"x" * 900) + client.frame(b"two") + client.frame(b"three"))
+    await trio.testing.wait_all_tasks_blocked()
+    answer.set()
+    assert b" 101 " in await client.receive_head()
+    for text in b"x" * 900, b"two", b"three":
+        assert await client.receive_frame() == (1, text)
 
 
 @pytest.mark.parametrize(
