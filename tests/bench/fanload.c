@@ -1,12 +1,14 @@
 /* fanload: N WebSocket subscribers on 127.0.0.1, from one thread; prints one JSON object.
  *
  *   fanload -p PORT -n N -u PATH [-P SUBPROTOCOL] [-s FIRST_MESSAGE] [-k ANSWER] [-d SECONDS]
- *           [-q PUBLISH_PORT -W WINDOW -w WARM_UP -i SERVER_PID]
+ *           [-a AT_ONCE] [-T TOKENS] [-q PUBLISH_PORT -W WINDOW -r RATE -w WARM_UP -i SERVER_PID]
  *
  * A subscriber is ready when a message has come that contains ANSWER, and every event from then on counts.
  * Every event carries "ts": 1e18 plus nanoseconds of CLOCK_MONOTONIC, 19 digits, which all processes share;
  * from it to the arrival is the latency. With -q, fanload publishes: it sends "ts\n" to that port so that at
- * most WINDOW events are not yet delivered to everybody. Without, others do; it says "ready" and counts.
+ * most WINDOW events are not yet delivered to everybody, or with -r, RATE a second. Without, others publish;
+ * it says "ready" and counts. AT_ONCE connections are on their way at a time. %T in the subprotocol and the
+ * first message is the subscriber's line of the file TOKENS. "2" is answered with "3", as Engine.IO wants it.
  * Times are in milliseconds; per_cpu is deliveries per second of the server's CPU.
  */
 #define _GNU_SOURCE
@@ -26,8 +28,6 @@
 
 #define TS_BASE 1000000000000000000ULL
 #define RECEIVE (1 << 18)
-/* Connections that may be on their way to READY at a time. */
-#define PARALLEL 64
 /* 32 buckets for each power of two: 3 % resolution. */
 #define BUCKETS (64 * 32)
 
@@ -38,9 +38,10 @@ typedef struct {
     size_t len, cap;
 } conn;
 
-static int port, publish_port, publisher = -1, ep, n, window = 1, server_pid;
+static int port, publish_port, publisher = -1, ep, n, window = 1, at_once = 64, server_pid;
 static const char *path = "/", *subprotocol, *first, *answer;
-static double warm_up, duration = 5;
+static char **tokens;
+static double warm_up, rate, duration = 5;
 static conn *conns;
 static int n_opened, n_ready, n_lost;
 static bool measuring;
@@ -101,19 +102,39 @@ static void lose(conn *c) {
 static void put(conn *c, const void *p, size_t size) {
     if (send(c->fd, p, size, MSG_NOSIGNAL) != (ssize_t)size) lose(c);
 }
-/* Frames of a client are masked; a mask of zeros is a mask. Only short ones are needed here. */
+/* Frames of a client are masked; a mask of zeros is a mask. */
 static void put_frame(conn *c, int op, const void *p, size_t size) {
-    uint8_t frame[131] = {0x80 | op, 0x80 | size};
-    if (size > 125) die("message too long");
-    memcpy(frame + 6, p, size);
-    put(c, frame, 6 + size);
+    uint8_t frame[4096] = {0x80 | op, 0x80 | (size > 125 ? 126 : size)};
+    size_t head = size > 125 ? 8 : 6;
+    if (head + size > sizeof frame) die("message too long");
+    if (size > 125) frame[2] = size >> 8, frame[3] = size;
+    memcpy(frame + head, p, size);
+    put(c, frame, head + size);
+}
+/* The text with the subscriber's own token in the place of %T. */
+static const char *own(conn *c, const char *text) {
+    static char filled[4000];
+    const char *at = tokens ? strstr(text, "%T") : NULL;
+    if (!at) return text;
+    snprintf(filled, sizeof filled, "%.*s%s%s", (int)(at - text), text, tokens[c - conns], at + 2);
+    return filled;
+}
+static void read_tokens(const char *name) {
+    FILE *f = fopen(name, "r");
+    tokens = calloc(n, sizeof *tokens);
+    for (int i = 0; i < n; i++) {
+        size_t cap = 0;
+        ssize_t size = f ? getline(&tokens[i], &cap, f) : -1;
+        if (size < 1) die("too few tokens");
+        tokens[i][size - 1] = 0;
+    }
 }
 static void upgrade(conn *c) {
     char request[4096];
     int size = snprintf(request, sizeof request,
         "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s%s%s\r\n",
-        path, port, subprotocol ? "Sec-WebSocket-Protocol: " : "", subprotocol ? subprotocol : "",
+        path, port, subprotocol ? "Sec-WebSocket-Protocol: " : "", subprotocol ? own(c, subprotocol) : "",
         subprotocol ? "\r\n" : "");
     c->state = HANDSHAKE;
     put(c, request, size);
@@ -125,6 +146,7 @@ static void become_ready(conn *c) {
 
 static void on_message(conn *c, const uint8_t *p, size_t size, uint64_t t) {
     const uint8_t *end = p + size;
+    if (size == 1 && *p == '2') put_frame(c, 1, "3", 1);
     if (c->state == ASKED) {
         if (memmem(p, size, answer, strlen(answer))) become_ready(c);
         return;
@@ -182,7 +204,8 @@ static void on_readable(conn *c) {
         if (end) {
             at = end + 4 - in;
             c->state = ASKED;
-            if (first) put_frame(c, 1, first, strlen(first));
+            const char *message = first ? own(c, first) : NULL;
+            if (message) put_frame(c, 1, message, strlen(message));
             if (!answer) become_ready(c);
         }
     }
@@ -206,7 +229,7 @@ static void pump(int timeout_ms) {
 }
 static void connect_all(void) {
     for (uint64_t until = now() + 60e9; n_ready < n; pump(100)) {
-        for (; n_opened < n && n_opened - n_ready < PARALLEL; n_opened++) {
+        for (; n_opened < n && n_opened - n_ready < at_once; n_opened++) {
             conn *c = &conns[n_opened];
             struct epoll_event e = {.events = EPOLLOUT, .data.ptr = c};
             c->fd = dial(port, SOCK_NONBLOCK);
@@ -222,14 +245,17 @@ static void publish(void) {
     published++;
 }
 static void run_until(uint64_t end) {
-    while (now() < end) {
-        while (publisher >= 0 && published < window + received / n) publish();
-        pump(publisher >= 0 ? 20 : 5);
+    uint64_t start = now(), before = published;
+    for (uint64_t t; (t = now()) < end; pump(rate || publisher < 0 ? 2 : 20)) {
+        if (publisher < 0) continue;
+        if (rate) while (published - before < (t - start) / 1e9 * rate) publish();
+        else while (published < window + received / n) publish();
     }
 }
 
 int main(int argc, char **argv) {
-    for (int o; (o = getopt(argc, argv, "p:n:u:P:s:k:d:q:W:w:i:")) != -1;) switch (o) {
+    const char *token_file = NULL;
+    for (int o; (o = getopt(argc, argv, "p:n:u:P:s:k:d:a:T:q:W:r:w:i:")) != -1;) switch (o) {
         case 'p': port = atoi(optarg); break;
         case 'n': n = atoi(optarg); break;
         case 'u': path = optarg; break;
@@ -237,6 +263,9 @@ int main(int argc, char **argv) {
         case 's': first = optarg; break;
         case 'k': answer = optarg; break;
         case 'd': duration = atof(optarg); break;
+        case 'a': at_once = atoi(optarg); break;
+        case 'T': token_file = optarg; break;
+        case 'r': rate = atof(optarg); break;
         case 'q': publish_port = atoi(optarg); break;
         case 'W': window = atoi(optarg); break;
         case 'w': warm_up = atof(optarg); break;
@@ -246,7 +275,12 @@ int main(int argc, char **argv) {
     if (n < 1) return 2;
     ep = epoll_create1(EPOLL_CLOEXEC);
     conns = calloc(n, sizeof *conns);
+    if (token_file) read_tokens(token_file);
+    uint64_t connecting = now();
+    double connect_cpu = server_cpu();
     connect_all();
+    double connect_seconds = (now() - connecting) / 1e9;
+    connect_cpu = server_cpu() - connect_cpu;
     puts("ready");
     fflush(stdout);
     if (publish_port) publisher = dial(publish_port, 0);
@@ -260,9 +294,10 @@ int main(int argc, char **argv) {
     cpu = server_cpu() - cpu;
     uint64_t deliveries = received - received_before;
     printf("{\"deliveries\":%llu,\"per_second\":%.0f,\"per_cpu\":%.0f,\"cpu\":%.3f,\"size\":%.0f,"
-           "\"per_read\":%.2f,\"p50\":%.3f,\"p99\":%.3f,\"max\":%.3f}\n",
+           "\"per_read\":%.2f,\"p50\":%.3f,\"p99\":%.3f,\"max\":%.3f,"
+           "\"connect_seconds\":%.3f,\"connect_cpu\":%.3f}\n",
            (unsigned long long)deliveries, deliveries / seconds, cpu > 0 ? deliveries / cpu : 0,
            cpu / seconds, deliveries ? (double)bytes / deliveries : 0, frames ? (double)deliveries / frames : 0,
-           percentile(.5), percentile(.99), hist_max / 1e6);
+           percentile(.5), percentile(.99), hist_max / 1e6, connect_seconds, connect_cpu);
     return 0;
 }

@@ -81,16 +81,11 @@ class Loads:
             raise BenchError(f"requests were refused, or failed: {result}")
         return result
 
-    def subscribers(self, port: int, path: str, count: int, **options: Any) -> "Subscribers":
+    def subscribers(self, port: int, count: int, **options: Any) -> "Subscribers":
         """
-        Connect subscribers, and wait until all of them are.
+        Connect subscribers, and wait until all of them are. Options are those of fanload.
         """
-        given = {
-            "-p": port,
-            "-u": path,
-            "-n": count,
-            **{f"-{name}": value for name, value in options.items()},
-        }
+        given = {"-p": port, "-n": count, **{f"-{name}": value for name, value in options.items()}}
         process = self._run("fanload", given)
         assert process.stdout is not None
         if process.stdout.readline() != "ready\n":

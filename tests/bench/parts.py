@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from crowd import PING, SUBSCRIBED
 from loads import Loads, Subscribers, median
 from programs import HERE, SETTINGS, WITHOUT_EFFECTS, Program, node, publisher
 
@@ -24,9 +25,6 @@ PEERS = {"one loop of await send": "/one-loop", "a loop and a queue each": "/loo
 # Events published and not yet delivered to everybody: one after the other; and as many as pile up when a
 # busy house commits faster than a turn of the catalog's actor.
 WINDOWS = (1, 32)
-# What a client of Greenroom says first, and how an answer shows that it is subscribed. Whoever connects
-# hears the catalog before its first message is handled.
-PING, SUBSCRIBED = '{"type":"ping","ref":"subscribed"}', '"ref":"subscribed"'
 
 Result = dict[str, Any]
 
@@ -118,7 +116,7 @@ class Bench:
 
     def _subscribers(self, program: Program, path: str, count: int, **options: Any) -> Subscribers:
         ours = {"P": f"bearer, {program.token}", "s": PING} if program.token else {}
-        return self.loads.subscribers(program.port, path, count, k=SUBSCRIBED, **ours, **options)
+        return self.loads.subscribers(program.port, count, u=path, k=SUBSCRIBED, **ours, **options)
 
     def request(
         self,

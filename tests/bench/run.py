@@ -11,13 +11,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import floor
 import report
 import rest
 from loads import BenchError, Loads
 from parts import Bench
 
 # Parts with a module of their own: measure, goals, report.
-MODULES = {"rest": rest}
+MODULES = {"floor": floor, "rest": rest}
 PARTS = ("creates", "paced", "latency", "fan_out", *MODULES)
 # Sockets of 5,000 subscribers, and all that else is open.
 OPEN_FILES = 8192
