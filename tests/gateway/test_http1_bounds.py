@@ -195,6 +195,48 @@ async def test_a_stream_to_a_reader_that_stalls_is_cut_and_its_application_told(
     assert logs.tracebacks() == []
 
 
+async def test_a_late_body_does_not_cut_an_answer_that_is_on_its_way(start):
+    """
+    The reader's deadline is not the writer's, though both wait for one socket.
+    """
+
+    async def both(scope, receive, send):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(respond, send, 200, bytes(5_000_000))
+            await trio.testing.wait_all_tasks_blocked()
+            assert (await receive())["type"] == "http.disconnect"
+
+    served = await start({"/take": both}, body_timeout=0.1)
+    client = await served.connect(receive_buffer=4096)
+    await client.send(POST + b"Content-Length: 5\r\n\r\n")
+    await trio.sleep(0.7)
+    assert b"\r\nconnection: close\r\n" in await client.receive_head()
+    assert len(await client.receive_rest()) == 5_000_000
+
+
+async def test_nothing_follows_a_part_that_was_given_up(start):
+    """
+    An application that loses patience amid a write cannot go on behind the half of it.
+    """
+    given_up = trio.Event()
+
+    async def impatient(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        with trio.move_on_after(0.1):
+            await send({"type": "http.response.body", "body": b"x" * 5_000_000, "more_body": True})
+        given_up.set()
+        await send({"type": "http.response.body", "body": b"THE END"})
+
+    served = await start({"/impatient": impatient})
+    client = await served.connect(receive_buffer=4096)
+    await client.send(b"GET /impatient HTTP/1.1\r\nHost: test\r\n\r\n")
+    with trio.fail_after(SOON):
+        await given_up.wait()
+    answer = await client.receive_rest()
+    assert b"THE END" not in answer
+    assert len(answer) < 5_000_000
+
+
 async def test_a_slow_reader_that_keeps_reading_gets_everything(start):
     """
     The write deadline is each piece's own.
