@@ -236,8 +236,6 @@ class Outlet:
         for _, done in self._writers:
             done.set()
         self._writers.clear()
-        if self._patience is not None:
-            self._patience.cancel()  # the drain must not outlive the socket
         self._on_end()
 
 

@@ -32,11 +32,11 @@ def taker():
     return take
 
 
-async def test_a_body_that_trickles_is_cut_off_however_its_bytes_come(start, logs, taker):
+async def test_a_body_that_trickles_is_cut_off_however_its_bytes_come(start_either, logs, taker):
     """
     Single bytes do not move the deadline: so much of a body is due within it, or the rest.
     """
-    served = await start({"/take": taker}, body_timeout=0.3)
+    served = await start_either({"/take": taker}, body_timeout=0.3)
     client = await served.connect()
     began = trio.current_time()
     await client.send(POST + b"Content-Length: 1000000\r\n\r\n")
@@ -52,11 +52,11 @@ async def test_a_body_that_trickles_is_cut_off_however_its_bytes_come(start, log
     assert logs.tracebacks() == []
 
 
-async def test_a_slow_body_that_keeps_coming_is_taken(start, taker):
+async def test_a_slow_body_that_keeps_coming_is_taken(start_either, taker):
     """
     Longer in all than the deadline of a piece, and whole.
     """
-    served = await start({"/take": taker}, body_timeout=0.5)
+    served = await start_either({"/take": taker}, body_timeout=0.5)
     client = await served.connect()
     await client.send(POST + b"Content-Length: 160000\r\n\r\n")
     for _ in range(8):
