@@ -14,7 +14,7 @@ import trio
 from engine.actors.catalog import SubscribeCatalog
 from engine.actors.episode import Heartbeat, Join, Leave, presence_topic
 from engine.actors.messages import Message
-from engine.actors.topic_log import Subscribe
+from engine.actors.topic_log import Subscribe, Unsubscribe
 from engine.domain.access import Action, Identity, refusal
 from engine.domain.event import (
     CATALOG,
@@ -35,8 +35,8 @@ from engine.hookspecs import Resource
 from engine.node import Node
 from engine.runtime.hub import Format, Outlet
 from engine.runtime.mailbox import Reply, ask
-from gateway.outlet import Conflating, LatestOutlet
 from gateway.auth import printable
+from gateway.outlet import Conflating, LatestOutlet
 
 log = structlog.get_logger()
 
@@ -130,7 +130,7 @@ class Session:
         self._topics.add(Topic(topic))
         return None
 
-    def unsubscribe(self, topic: str) -> Refusal | None:
+    async def unsubscribe(self, topic: str) -> Refusal | None:
         """
         Listen to a topic no more.
         """
@@ -139,6 +139,11 @@ class Session:
         elif topic not in self._topics:
             return Refusal("not_subscribed", f"this session is not subscribed to {topic!r}")
         self._topics.discard(Topic(topic))
+        kind, _, key = topic.partition(":")
+        if kind == "episode" and EpisodeId(key) in self.node.episodes:
+            # Through its actor: what the catalog has left to it must be heard first.
+            with suppress(EngineError), trio.move_on_after(PATIENCE):
+                await self.node.episodes.ask(EpisodeId(key), partial(_unsubscription, self.id))
         self.node.hub.unsubscribe(Topic(topic), self.id)
         return None
 
@@ -320,6 +325,10 @@ class Session:
         if self.identity.name != self.identity.user:
             return self.identity.name
         return printable(wished) or self.identity.name
+
+
+def _unsubscription(session: SessionId, reply: Reply[None]) -> Unsubscribe:
+    return Unsubscribe(session=session, reply=reply)
 
 
 def _uuid(text: str) -> EpisodeId | None:

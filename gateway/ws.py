@@ -240,7 +240,7 @@ class Connection:
                     message.resource_type, message.resource_id, message.state, message.user_name
                 )
             case protocol.Unsubscribe(topic=topic):
-                refusal = session.unsubscribe(topic)
+                refusal = await session.unsubscribe(topic)
             case protocol.Leave():
                 refusal = await session.leave(message.resource_type, message.resource_id)
             case protocol.Refresh(token=token):

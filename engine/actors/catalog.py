@@ -216,9 +216,12 @@ class CatalogActor:
             # Looked at anew each time: others may subscribe to an episode while these are served.
             watched = self._watched(events[start])
             end = start + 1
-            while end < len(events) and self._watched(events[end]) == watched:
+            while watched is None and end < len(events) and self._watched(events[end]) is None:
                 end += 1
-            await self.hub.publish_fairly(CATALOG, events[start:end], but_not=watched)
+            # Whoever subscribed to the episode behind this event does not hear of it there.
+            await self.hub.publish_fairly(
+                CATALOG, events[start:end], but_not=watched, at=events[start].offset
+            )
             start = end
 
     def _watched(self, event: Event) -> Topic | None:

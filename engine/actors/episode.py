@@ -9,7 +9,7 @@ import trio
 
 from engine.actors.messages import Channels, Message, PresenceUpdate
 from engine.actors.presence import PresenceSink
-from engine.actors.topic_log import Committed, Subscribe, TopicLog
+from engine.actors.topic_log import Committed, Subscribe, TopicLog, Unsubscribe
 from engine.domain.event import EpisodeId, Topic, UserId, utc_now
 from engine.domain.presence import Diff, Meta, Presence, SessionId
 from engine.runtime.hub import Format, Outlet
@@ -62,7 +62,7 @@ class Crash:
     """
 
 
-EpisodeMessage = Committed | Subscribe | Join | Heartbeat | Leave | Crash
+EpisodeMessage = Committed | Subscribe | Unsubscribe | Join | Heartbeat | Leave | Crash
 
 
 class InjectedCrashError(Exception):
@@ -169,6 +169,8 @@ class EpisodeActor:
                     self.log.note(event)
                 case Subscribe():
                     await self.log.subscribe(message)
+                case Unsubscribe():
+                    await self.log.unsubscribe(message)
                 case Join():
                     self._join(message)
                 case Heartbeat(session, meta):

@@ -52,6 +52,16 @@ class Subscribe:
     reply: Reply[None]
 
 
+@attrs.frozen(kw_only=True)
+class Unsubscribe:
+    """
+    A session wants to hear of the topic no more. Answered when it has been told all that went before.
+    """
+
+    session: SessionId
+    reply: Reply[None]
+
+
 @attrs.define(eq=False, kw_only=True)
 class TopicLog:
     """
@@ -136,6 +146,14 @@ class TopicLog:
         except StoreUnavailableError as error:
             wish.reply.fail(error)
 
+    async def unsubscribe(self, wish: Unsubscribe) -> None:
+        """
+        Let a session go; the catalog may already have left to it to hear here what was told before.
+        """
+        await self.publish_ready()
+        self.hub.unsubscribe(self.topic, wish.session)
+        wish.reply.set(None)
+
     async def _subscribe(self, wish: Subscribe) -> None:
         # Before the replay: it may find, and publish, more that was missed.
         snapshot = await self._present() if wish.wants_snapshot else None
@@ -147,7 +165,8 @@ class TopicLog:
         # No checkpoint from here on: nothing may be published between the replay and the subscription.
         frames = [wish.format.encode(first), *map(wish.format.encode, missed)]
         if wish.outlet.push(b"".join(frames)):
-            self.hub.subscribe(self.topic, wish.session, wish.outlet, wish.format)
+            heard = wish.since.offset if wish.since is not None and recovered else position.offset
+            self.hub.subscribe(self.topic, wish.session, wish.outlet, wish.format, after=heard)
             # After the subscription: the hub knows no topic without one, and would forget it.
             self.hub.note_position(self.topic, position.offset)
         wish.reply.set(None)

@@ -12,7 +12,7 @@ from engine.domain.presence import SessionId
 E = TypeVar("E")
 E_contra = TypeVar("E_contra", contravariant=True)
 MetaT = TypeVar("MetaT")
-PositionT = TypeVar("PositionT")
+PositionT = TypeVar("PositionT", bound=int)
 
 # 256 pushes take about 4 ms where each is a system call: what a heartbeat can wait for.
 PUSHES_BETWEEN_CHECKPOINTS = 256
@@ -43,7 +43,7 @@ class Format(Protocol[E_contra]):
 
 
 @attrs.frozen(kw_only=True)
-class Subscription(Generic[E]):
+class Subscription(Generic[E, PositionT]):
     """
     One session that listens to one topic.
     """
@@ -52,6 +52,8 @@ class Subscription(Generic[E]):
     topic: Topic
     outlet: Outlet
     format: Format[E]
+    # Where it began: what was published up to there is not heard by it.
+    after: PositionT | None
 
 
 @attrs.frozen(kw_only=True)
@@ -79,7 +81,7 @@ _Gone = tuple[_Pushes, SessionId, _Push]
 
 @attrs.define(eq=False)
 class _Topic(Generic[E, MetaT, PositionT]):
-    subscriptions: dict[SessionId, Subscription[E]] = attrs.field(factory=dict)
+    subscriptions: dict[SessionId, Subscription[E, PositionT]] = attrs.field(factory=dict)
     # By format, the outlets' bound push methods: all that the hot loop looks at.
     pushes: dict[Format[E], _Pushes] = attrs.field(factory=dict)
     metas: dict[SessionId, MetaT] = attrs.field(factory=dict)
@@ -100,18 +102,33 @@ class Hub(Generic[E, MetaT, PositionT]):
     _topics: dict[Topic, _Topic[E, MetaT, PositionT]] = attrs.field(factory=dict, init=False)
     # Where each session is subscribed or tracked.
     _topics_of: dict[SessionId, dict[Topic, None]] = attrs.field(factory=dict, init=False)
+    # Counts what could make a list of targets wrong.
+    _changes: int = attrs.field(default=0, init=False)
     _published_total: int = attrs.field(default=0, init=False)
     _deliveries_total: int = attrs.field(default=0, init=False)
     _gone_total: int = attrs.field(default=0, init=False)
 
-    def subscribe(self, topic: Topic, session: SessionId, outlet: Outlet, format: Format[E]) -> None:
+    def subscribe(
+        self,
+        topic: Topic,
+        session: SessionId,
+        outlet: Outlet,
+        format: Format[E],
+        *,
+        after: PositionT | None = None,
+    ) -> None:
         """
-        Let a session hear a topic. Once more for the same session replaces its outlet and format.
+        Let a session hear a topic, from behind a position. Once more for the same session replaces its outlet
+        and format; it has still heard what it had.
         """
         entry = self._enter(topic, session)
+        self._changes += 1
+        before = entry.subscriptions.get(session)
+        if before is not None and before.after is not None and after is not None:
+            after = min(before.after, after)
         _unsubscribe(entry, session)
         entry.subscriptions[session] = Subscription(
-            session=session, topic=topic, outlet=outlet, format=format
+            session=session, topic=topic, outlet=outlet, format=format, after=after
         )
         entry.pushes.setdefault(format, {})[session] = outlet.push
 
@@ -120,6 +137,7 @@ class Hub(Generic[E, MetaT, PositionT]):
         From now on the session hears nothing of the topic; its meta stays. Unknown ones are ignored.
         """
         if (entry := self._topics.get(topic)) is not None:
+            self._changes += 1
             _unsubscribe(entry, session)
             self._leave(topic, entry, session)
 
@@ -147,16 +165,24 @@ class Hub(Generic[E, MetaT, PositionT]):
             self.unsubscribe(topic, session)
         return topics
 
-    def publish(self, topic: Topic, messages: Sequence[E], *, but_not: Topic | None = None) -> int:
+    def publish(
+        self,
+        topic: Topic,
+        messages: Sequence[E],
+        *,
+        but_not: Topic | None = None,
+        at: PositionT | None = None,
+    ) -> int:
         """
         Push messages, joined into one write per outlet; returns how many outlets took them.
 
-        Skips the sessions that are subscribed to `but_not`. For topics with few subscribers: nothing else
+        Skips the sessions that hear it on `but_not`: all that are subscribed there, or those whose subscription
+        began before position `at`. For topics with few subscribers: nothing else
         runs until all are served. An error in a format is raised before the first push.
         """
         delivered = 0
         gone: list[_Gone] = []
-        for data, live, targets in self._shares(topic, messages, but_not):
+        for data, live, targets in self._shares(topic, messages, but_not, at):
             for session, push in targets:
                 if not push(data):
                     gone.append((live, session, push))
@@ -166,7 +192,12 @@ class Hub(Generic[E, MetaT, PositionT]):
         return delivered
 
     async def publish_fairly(
-        self, topic: Topic, messages: Sequence[E], *, but_not: Topic | None = None
+        self,
+        topic: Topic,
+        messages: Sequence[E],
+        *,
+        but_not: Topic | None = None,
+        at: PositionT | None = None,
     ) -> int:
         """
         The same, letting other tasks run after every 256 pushes.
@@ -177,14 +208,24 @@ class Hub(Generic[E, MetaT, PositionT]):
         await trio.lowlevel.checkpoint_if_cancelled()
         delivered = 0
         gone: list[_Gone] = []
-        shares = [(data, live, list(now)) for data, live, now in self._shares(topic, messages, but_not)]
-        for data, live, targets in shares:
-            for start in range(0, len(targets), PUSHES_BETWEEN_CHECKPOINTS):
-                for session, push in targets[start : start + PUSHES_BETWEEN_CHECKPOINTS]:
-                    if live.get(session) is push:
-                        delivered += 1
-                        if not push(data):
-                            gone.append((live, session, push))
+        # Flat lists: among thousands of outlets, what costs is how much memory each push touches.
+        shares = [
+            (data, live, [session for session, _ in now], [push for _, push in now])
+            for data, live, now in self._shares(topic, messages, but_not, at)
+        ]
+        changes = self._changes
+        for data, live, sessions, pushes in shares:
+            for start in range(0, len(pushes), PUSHES_BETWEEN_CHECKPOINTS):
+                part = slice(start, start + PUSHES_BETWEEN_CHECKPOINTS)
+                batch = pushes[part]
+                # Somebody left while the others ran.
+                if self._changes != changes:
+                    now = zip(sessions[part], batch, strict=True)
+                    batch = [push for session, push in now if live.get(session) is push]
+                delivered += len(batch)
+                if refused := [push for push in batch if not push(data)]:
+                    now = zip(sessions[part], pushes[part], strict=True)
+                    gone += [(live, session, push) for session, push in now if push in refused]
                 await trio.lowlevel.cancel_shielded_checkpoint()
         delivered -= len(gone)
         self._count(topic, delivered, gone)
@@ -218,7 +259,7 @@ class Hub(Generic[E, MetaT, PositionT]):
         entry = self._topics.get(topic)
         return 0 if entry is None else len(entry.subscriptions)
 
-    def subscription(self, topic: Topic, session: SessionId) -> Subscription[E] | None:
+    def subscription(self, topic: Topic, session: SessionId) -> Subscription[E, PositionT] | None:
         """
         How a session listens to a topic, if it does.
         """
@@ -244,12 +285,14 @@ class Hub(Generic[E, MetaT, PositionT]):
             gone_total=self._gone_total,
         )
 
-    def _shares(self, topic: Topic, messages: Sequence[E], but_not: Topic | None) -> list[_Share]:
+    def _shares(
+        self, topic: Topic, messages: Sequence[E], but_not: Topic | None, at: PositionT | None
+    ) -> list[_Share]:
         entry = self._topics.get(topic)
         if entry is None or not messages:
             return []
         other = None if but_not is None else self._topics.get(but_not)
-        skip = other.subscriptions if other is not None else {}
+        skip = {session for session, one in other.subscriptions.items() if _hears(one, at)} if other else ()
         shares: list[_Share] = []
         for format, live in entry.pushes.items():
             targets: Collection[_Target] = live.items()
@@ -285,6 +328,10 @@ class Hub(Generic[E, MetaT, PositionT]):
                 self._topics_of.pop(session, None)
             if not entry.subscriptions and not entry.metas:
                 self._topics.pop(topic, None)
+
+
+def _hears(subscription: Subscription[E, PositionT], at: PositionT | None) -> bool:
+    return at is None or subscription.after is None or subscription.after < at
 
 
 def _unsubscribe(entry: _Topic[E, MetaT, PositionT], session: SessionId) -> None:

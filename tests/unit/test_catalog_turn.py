@@ -102,3 +102,18 @@ async def test_who_also_listens_to_an_episode_does_not_hear_of_it_from_the_catal
     await publish_in_one_turn(hub, [event(number, name) for number, name in enumerate(episodes, 1)])
     assert b"".join(both.writes) == b"1 3 4 "
     assert b"".join(only_catalog.writes) == b"1 2 3 4 5 "
+
+
+async def test_what_went_before_the_subscription_to_an_episode_is_still_heard_from_the_catalog():
+    """
+    The episode's actor may be ahead of the catalog's: then its subscription begins behind an event that only
+    the catalog can still tell.
+    """
+    hub, both = Channels(), Written()
+    pilot = episode_topic(EpisodeId("pilot"))
+    hub.subscribe(CATALOG, SessionId("both"), both, NUMBERS)
+    hub.subscribe(pilot, SessionId("both"), both, NUMBERS, after=Offset(2))
+    hub.subscribe(pilot, SessionId("both"), both, NUMBERS, after=Offset(3))
+    events = [attrs.evolve(event(number, "pilot"), offset=Offset(number)) for number in range(1, 5)]
+    await publish_in_one_turn(hub, events)
+    assert b"".join(both.writes) == b"1 2 "
