@@ -87,9 +87,19 @@ class Outlet:
         """
         if not self.is_open:
             return False
-        sent = self._send(data)
-        if sent == len(data):
-            return not self.is_dead
+        if self._backlog is None:
+            # `_send`, without the call: of a fan-out's microsecond each, this is what is ours.
+            try:
+                sent = self._socket.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.kill()
+                return False
+            if sent == len(data):
+                return True
+        else:
+            sent = 0
         self._enqueue(data, sent, counts=True)
         if self._pushed > self.limit:
             self._give_up()
