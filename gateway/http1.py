@@ -8,10 +8,11 @@ import httptools
 import trio
 
 from gateway.exchange import Exchange
+from gateway.handshake import handshake_refusal
 from gateway.request import Request, field
 from gateway.response import refusal
 from gateway.serving import Serving
-from gateway.websocket import WebSocket, handshake_refusal
+from gateway.websocket import WebSocket
 from gateway.wire import Wire
 
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~]+ HTTP/1\.[01]\r\n")

@@ -1,9 +1,6 @@
 """One WebSocket of one client without TLS (RFC 6455): its outlet writes, wsproto reads. Knows no episodes."""
 
-import base64
-import hashlib
 import io
-import re
 from contextlib import suppress
 from math import inf
 from typing import Any, cast
@@ -15,16 +12,13 @@ from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
 
 from gateway.exchange import Exchange
 from gateway.frames import PING, binary_frame, close_frame, pong_frame, text_frame
+from gateway.handshake import accepting
 from gateway.outlet import OUTLET_EXTENSION, TOO_SLOW, Outlet
-from gateway.request import Request
-from gateway.response import Head
 from gateway.serving import Serving
 from gateway.wire import RECEIVE, Wire
 
 log = structlog.get_logger()
 
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 # So many frames are looked at in one turn: a flood of pings, or of fragments of a byte, lets others run.
 _TURN = 100
 
@@ -37,16 +31,6 @@ class _Closing(Exception):  # noqa: N818 -- the ordinary end of a connection, no
         super().__init__(reason)
         self.code = code
         self.reason = reason
-
-
-def handshake_refusal(request: Request) -> int:
-    """
-    The status to refuse a handshake with; 0 when it is as it should be.
-    """
-    version = request.value(b"sec-websocket-version")
-    if not request.wants_upgrade or not _KEY.fullmatch(request.value(b"sec-websocket-key")) or not version:
-        return 400
-    return 0 if version == b"13" else 426
 
 
 @attrs.define(eq=False)
@@ -174,7 +158,7 @@ class WebSocket:
         """
         kind = message["type"]
         if kind == "websocket.accept":
-            head = _accepting(exchange.request, message.get("subprotocol"), message.get("headers", ()))
+            head = accepting(exchange.request, message.get("subprotocol"), message.get("headers", ()))
             self._exchange = None
             self._size = 0
             if await self.wire.write(head):
@@ -291,21 +275,3 @@ class WebSocket:
         self._code = self._code or ABNORMAL
         self.wire.finish()
         self.wire.wake()
-
-
-def _accepting(request: Request, subprotocol: str | None, headers: Any) -> bytes:
-    """
-    The 101. Raises ValueError for what must not be in it.
-    """
-    if any(name.lower().startswith(b"sec-websocket-") for name, _ in headers):
-        raise ValueError("the handshake's own headers are the server's")
-    more = Head.of(200, headers).fields
-    if subprotocol is not None:
-        if subprotocol not in request.subprotocols():
-            raise ValueError(f"the client did not offer the subprotocol {subprotocol!r}")
-        more += b"sec-websocket-protocol: %b\r\n" % subprotocol.encode("latin-1")
-    accept = base64.b64encode(hashlib.sha1(request.value(b"sec-websocket-key") + _GUID).digest())  # noqa: S324
-    return (
-        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
-        b"sec-websocket-accept: %b\r\n%b\r\n" % (accept, more)
-    )
