@@ -39,7 +39,7 @@ class PresenceUpdate:
     Who came and went, of bounded size: if it is not `complete`, there is more than it shows.
 
     A client that is behind is told the latest only; a `version` that does not follow the one before tells
-    it that something was left out. `viewers` are the first of everyone, for somebody who has just come or asks.
+    it that something was left out. `viewers` are the first of everyone, for who has just come or asks.
     """
 
     topic: Topic

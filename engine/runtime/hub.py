@@ -176,9 +176,9 @@ class Hub(Generic[E, MetaT, PositionT]):
         """
         Push messages, joined into one write per outlet; returns how many outlets took them.
 
-        Skips the sessions that hear it on `but_not`: all that are subscribed there, or those whose subscription
-        began before position `at`. For topics with few subscribers: nothing else
-        runs until all are served. An error in a format is raised before the first push.
+        Skips the sessions that hear it on `but_not`: all that are subscribed there, or those whose
+        subscription began before position `at`. For topics with few subscribers: nothing else runs until
+        all are served. An error in a format is raised before the first push.
         """
         delivered = 0
         gone: list[_Gone] = []
