@@ -123,8 +123,10 @@ async def test_an_outlet_that_is_gone_is_dropped_after_the_others_were_served(hu
     reported: list[SessionId] = []
     hub.on_gone = reported.append
     dead, alive = Client(alive=False), Client()
-    hub.subscribe(PILOT, A, dead, Marked(""))
-    hub.subscribe(PILOT, B, alive, Marked(""))
+    # One format: whoever is served in one go with the dead one must not go with it.
+    plain = Marked("")
+    hub.subscribe(PILOT, A, dead, plain)
+    hub.subscribe(PILOT, B, alive, plain)
     hub.track(PILOT, A, "viewing")
     alive.on_push = lambda: reported.append(SessionId("served"))
     for expected in ([SessionId("served"), A], [SessionId("served")]):
