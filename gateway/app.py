@@ -16,7 +16,7 @@ from gateway.rest import compositions, engine, episodes, metrics, pages, records
 from gateway.rest.dispatch import Dispatch
 from gateway.rest.edge import Edge
 from gateway.rest.openapi import Provider
-from gateway.sse import Streams
+from gateway.sse.stream import Streams
 from gateway.ws import RealTime
 
 REAL_TIME = "/real-time"

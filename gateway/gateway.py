@@ -12,7 +12,7 @@ from hypercorn.typing import ASGIFramework
 from conf.settings import Settings
 from engine.errors import StartupError
 from gateway.app import Application
-from gateway.server import ServerLimits, serve
+from gateway.http.server import ServerLimits, serve
 
 
 @attrs.define(eq=False, kw_only=True)

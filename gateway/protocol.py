@@ -7,7 +7,7 @@ import msgspec
 
 from engine.actors.messages import Message, PresenceUpdate, Reached, Subscribed
 from engine.domain.event import CatalogPosition, Event, Position, iso
-from gateway.frames import text_frame
+from gateway.http.frames import text_frame
 
 NAMESPACE = "/real-time"
 Ref = str | int | None

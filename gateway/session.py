@@ -36,7 +36,7 @@ from engine.node import Node
 from engine.runtime.hub import Format, Outlet
 from engine.runtime.mailbox import Reply, ask
 from gateway.auth import printable
-from gateway.outlet import Conflating, LatestOutlet
+from gateway.http.outlet import Conflating, LatestOutlet
 
 log = structlog.get_logger()
 

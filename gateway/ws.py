@@ -16,10 +16,10 @@ from engine.errors import EngineError, StoreUnavailableError
 from engine.node import Node
 from gateway import protocol
 from gateway.auth import Authenticator, AuthError
+from gateway.http.outlet import OUTLET_EXTENSION
+from gateway.http.queue_outlet import QueueOutlet
 from gateway.limits import Bucket, SessionLimit
-from gateway.outlet import OUTLET_EXTENSION
 from gateway.protocol import FRAMED_JSON, JSON_LINES, BadMessageError, FramedJson, JsonLines, Ref
-from gateway.queue_outlet import QueueOutlet
 from gateway.session import Refusal, Session, Since
 
 log = structlog.get_logger()

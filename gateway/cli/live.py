@@ -22,7 +22,7 @@ from engine.store.data_dir import read_secret
 from gateway.auth import issue
 from gateway.cli.options import data_dir_option, load_settings, overrides_of
 from gateway.client import Client, ClientError, Event, State, connect
-from gateway.client_messages import websocket_url
+from gateway.client.messages import websocket_url
 
 # Seconds that a token lasts which the node's own machine makes; the client asks for the next in time.
 TOKEN_LASTS = 3600.0

@@ -25,7 +25,7 @@ from gateway.app import Application
 from gateway.auth import Authenticator
 from gateway.cli.options import config_option, data_dir_option, load_settings, overrides_of
 from gateway.gateway import Gateway, tls_context
-from gateway.server import listen
+from gateway.http.server import listen
 
 log = structlog.get_logger()
 

@@ -12,7 +12,7 @@ from hypercorn.typing import ASGIFramework
 
 import gateway.__main__
 import gateway.gateway
-from gateway.server import ServerLimits
+from gateway.http.server import ServerLimits
 
 
 async def serve_stock(
@@ -25,7 +25,7 @@ async def serve_stock(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """
-    Stand in for gateway.server.serve.
+    Stand in for gateway.http.server.serve.
     """
     config = Config()
     # Hypercorn closes what it is given, and so does its caller.

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from structlog.testing import capture_logs
 
-from gateway.server import ServerLimits, listen, serve
+from gateway.http.server import ServerLimits, listen, serve
 from tests.gateway.node_fixture import RunningNode, start_node
 from tests.gateway.raw_client import SOON, RawClient
 

@@ -22,7 +22,7 @@ from engine.plugin_host import PluginHost
 from gateway.app import Application
 from gateway.auth import Authenticator, issue
 from gateway.gateway import Gateway
-from gateway.server import listen
+from gateway.http.server import listen
 
 SECRET = b"a secret of at least thirty-two bytes"
 # The id of nothing at all.

@@ -7,8 +7,8 @@ import pytest
 import trio
 
 from engine.runtime.backoff import Backoff
-from gateway import client_presence
 from gateway.client import ClosedError, Options, Presence, RefusedError, State, connect
+from gateway.client import presence as client_presence
 from tests.gateway.chaos_proxy import chaos
 from tests.gateway.node_fixture import NOBODYS, SOON, RunningNode
 from tests.gateway.scripted_node import scripted

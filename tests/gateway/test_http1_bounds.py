@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from gateway.wire import LINGER, RECEIVE
+from gateway.http.wire import LINGER, RECEIVE
 from tests.gateway.applications import SOON, respond
 
 POST = b"POST /take HTTP/1.1\r\nHost: test\r\n"

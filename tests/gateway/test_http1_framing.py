@@ -9,9 +9,9 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.http1 import Http1
-from gateway.response import Head
-from gateway.wire import RECEIVE, Wire
+from gateway.http.http1 import Http1
+from gateway.http.response import Head
+from gateway.http.wire import RECEIVE, Wire
 from tests.gateway.applications import respond
 
 STREAM = (

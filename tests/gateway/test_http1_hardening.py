@@ -4,7 +4,7 @@ import pytest
 import trio
 import trio.testing
 
-from gateway.wire import LINGER
+from gateway.http.wire import LINGER
 from tests.gateway.applications import SOON, refuse_unread, respond
 
 

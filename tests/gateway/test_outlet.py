@@ -10,8 +10,8 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.frames import binary_frame, close_frame, text_frame
-from gateway.outlet import Outlet
+from gateway.http.frames import binary_frame, close_frame, text_frame
+from gateway.http.outlet import Outlet
 
 SOON = 5
 TOO_SLOW = close_frame(4413, "too slow: reconnect and recover")

@@ -1,7 +1,7 @@
 """What only counts until something newer comes: who is behind gets the latest, once it has caught up."""
 
-from gateway.frames import binary_frame, text_frame
-from gateway.outlet import LatestOutlet
+from gateway.http.frames import binary_frame, text_frame
+from gateway.http.outlet import LatestOutlet
 from tests.gateway.test_outlet import connected
 
 

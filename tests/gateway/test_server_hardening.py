@@ -7,8 +7,8 @@ import trio
 import trio.testing
 
 from engine.errors import StartupError
-from gateway.http1 import Http1
-from gateway.server import listen, serve
+from gateway.http.http1 import Http1
+from gateway.http.server import listen, serve
 from tests.gateway.applications import SOON, accept, respond
 
 

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from engine.errors import StartupError
-from gateway.server import listen
+from gateway.http.server import listen
 from tests.gateway.applications import SOON
 
 

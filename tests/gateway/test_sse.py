@@ -9,7 +9,7 @@ import trio
 
 from engine.errors import StoreUnavailableError
 from engine.store.episodes import Episodes
-from gateway.outlet import TOO_SLOW
+from gateway.http.outlet import TOO_SLOW
 from tests.gateway.event_source import Block, EventSource, listen_to
 from tests.gateway.node_fixture import NOBODYS, SOON, RunningNode, until
 

@@ -4,8 +4,8 @@ import pytest
 import trio
 import trio.testing
 
-from gateway import websocket as websocket_module
-from gateway.wire import RECEIVE
+from gateway.http import websocket as websocket_module
+from gateway.http.wire import RECEIVE
 from tests.gateway.applications import SOON, accept
 from tests.gateway.raw_client import HANDSHAKE
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from gateway.client_messages import Position, expiry, websocket_url
+from gateway.client.messages import Position, expiry, websocket_url
 
 
 @pytest.mark.parametrize(

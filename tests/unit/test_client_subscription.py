@@ -9,8 +9,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.client_messages import Event, Gap, Position
-from gateway.client_subscription import Subscription, Window
+from gateway.client.messages import Event, Gap, Position
+from gateway.client.subscription import Subscription, Window
 
 
 class Owner:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.protocol import Since
-from gateway.sse_format import Positions, positions_of, record
-from gateway.sse_outlet import REPLAY_SHARE, StreamOutlet
+from gateway.sse.format import Positions, positions_of, record
+from gateway.sse.outlet import REPLAY_SHARE, StreamOutlet
 
 TOPICS = st.one_of(
     st.just("catalog"), st.uuids().map("episode:{}".format), st.text(max_size=20).map("user:{}".format)

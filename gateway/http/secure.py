@@ -17,10 +17,10 @@ from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.utils import parse_socket_addr
 from wsproto.connection import ConnectionState as WebSocketState
 
-from gateway.asgi import CallTasks
-from gateway.frames import PING, close_frame, is_close
-from gateway.serving import Serving
-from gateway.wire import LINGER, PIECE, RECEIVE
+from gateway.http.asgi import CallTasks
+from gateway.http.frames import PING, close_frame, is_close
+from gateway.http.serving import Serving
+from gateway.http.wire import LINGER, PIECE, RECEIVE
 
 
 class Http1(H11Protocol):

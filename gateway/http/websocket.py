@@ -10,12 +10,12 @@ import structlog
 import trio
 from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
 
-from gateway.exchange import Exchange
-from gateway.frames import PING, binary_frame, close_frame, pong_frame, text_frame
-from gateway.handshake import accepting
-from gateway.outlet import OUTLET_EXTENSION, TOO_SLOW, Outlet
-from gateway.serving import Serving
-from gateway.wire import RECEIVE, Wire
+from gateway.http.exchange import Exchange
+from gateway.http.frames import PING, binary_frame, close_frame, pong_frame, text_frame
+from gateway.http.handshake import accepting
+from gateway.http.outlet import OUTLET_EXTENSION, TOO_SLOW, Outlet
+from gateway.http.serving import Serving
+from gateway.http.wire import RECEIVE, Wire
 
 log = structlog.get_logger()
 

@@ -11,7 +11,7 @@ from hypercorn.config import Config
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope, WWWScope
 
-from gateway.exchange import BODY_PIECE
+from gateway.http.exchange import BODY_PIECE
 
 log = structlog.get_logger()
 

@@ -5,8 +5,8 @@ import hashlib
 import re
 from typing import Any
 
-from gateway.request import Request
-from gateway.response import Head
+from gateway.http.request import Request
+from gateway.http.response import Head
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")

@@ -8,10 +8,10 @@ import attrs
 import structlog
 import trio
 
-from gateway.request import Request
-from gateway.response import Head, refusal
-from gateway.serving import Serving
-from gateway.wire import RECEIVE, Wire
+from gateway.http.request import Request
+from gateway.http.response import Head, refusal
+from gateway.http.serving import Serving
+from gateway.http.wire import RECEIVE, Wire
 
 log = structlog.get_logger()
 

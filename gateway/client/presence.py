@@ -10,8 +10,8 @@ import attrs
 import trio
 
 from engine.runtime.backoff import Backoff
-from gateway.client_messages import ClientError, RefusedError, Viewer
-from gateway.client_session import LostError, Session
+from gateway.client.messages import ClientError, RefusedError, Viewer
+from gateway.client.session import LostError, Session
 
 # Between two attempts to be present, and to be told who is in a crowd.
 AGAIN = Backoff(first=0.1, cap=10.0, jitter=0.5)

@@ -8,7 +8,7 @@ from typing import Protocol, Self
 import attrs
 import trio
 
-from gateway.client_messages import Event, Gap, Item, Position
+from gateway.client.messages import Event, Gap, Item, Position
 
 CATALOG = "catalog"
 # Ids to know again: the catalog may tell early as many as its actor lets overtake the feed.

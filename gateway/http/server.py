@@ -21,8 +21,8 @@ from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError, parse_socket_addr
 
 from engine.errors import StartupError
-from gateway.connection import Connection, open_connection
-from gateway.serving import ServerLimits, Serving
+from gateway.http.connection import Connection, open_connection
+from gateway.http.serving import ServerLimits, Serving
 
 __all__ = ["ServerLimits", "listen", "serve"]
 

@@ -18,7 +18,7 @@ from trio_websocket import (
     wrap_client_stream,
 )
 
-from gateway.client_messages import FINAL_CODES, ClientError, RefusedError
+from gateway.client.messages import FINAL_CODES, ClientError, RefusedError
 
 # A snapshot of a crowded episode is larger than anything a client sends.
 MAX_MESSAGE = 16 * 2**20

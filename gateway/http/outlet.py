@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import attrs
 import trio
 
-from gateway.frames import close_frame
+from gateway.http.frames import close_frame
 
 # Under which name a WebSocket's scope offers its outlet, where it has one.
 OUTLET_EXTENSION = "greenroom.outlet"

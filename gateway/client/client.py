@@ -10,41 +10,20 @@ import attrs
 import trio
 
 from engine.runtime.backoff import Backoff
-from gateway.client_line import GetToken, Line, Options
-from gateway.client_messages import (
+from gateway.client.line import GetToken, Line, Options
+from gateway.client.messages import (
     ClientError,
     ClosedError,
     Event,
-    Gap,
-    Item,
     Position,
     RefusedError,
     State,
-    UnreachableError,
     Viewer,
     websocket_url,
 )
-from gateway.client_presence import Presence, Presences
-from gateway.client_session import LostError, Session
-from gateway.client_subscription import CATALOG, Events, Subscription
-
-__all__ = [
-    "Client",
-    "ClientError",
-    "ClosedError",
-    "Event",
-    "Gap",
-    "Item",
-    "Options",
-    "Position",
-    "Presence",
-    "RefusedError",
-    "State",
-    "Subscription",
-    "UnreachableError",
-    "Viewer",
-    "connect",
-]
+from gateway.client.presence import Presence, Presences
+from gateway.client.session import LostError, Session
+from gateway.client.subscription import CATALOG, Events, Subscription
 
 # A node takes a burst of messages from a session, and fewer a second after that (limits.message_burst).
 BURST = 50

@@ -5,10 +5,10 @@ from typing import Protocol
 
 from hypercorn.utils import parse_socket_addr
 
-from gateway.http1 import Http1
-from gateway.secure import Secure
-from gateway.serving import Serving
-from gateway.wire import Wire, prepare
+from gateway.http.http1 import Http1
+from gateway.http.secure import Secure
+from gateway.http.serving import Serving
+from gateway.http.wire import Wire, prepare
 
 _Address = tuple[str, int] | None
 

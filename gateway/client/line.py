@@ -9,8 +9,8 @@ import attrs
 import trio
 
 from engine.runtime.backoff import Backoff
-from gateway.client_messages import ClientError, ClosedError, RefusedError, State, UnreachableError, expiry
-from gateway.client_session import Ending, LostError, Session
+from gateway.client.messages import ClientError, ClosedError, RefusedError, State, UnreachableError, expiry
+from gateway.client.session import Ending, LostError, Session
 
 TOKEN_EXPIRED = 4440
 # Seconds between two new tokens, at least.

@@ -7,13 +7,13 @@ import attrs
 import httptools
 import trio
 
-from gateway.exchange import Exchange
-from gateway.handshake import handshake_refusal
-from gateway.request import Request, field
-from gateway.response import refusal
-from gateway.serving import Serving
-from gateway.websocket import WebSocket
-from gateway.wire import Wire
+from gateway.http.exchange import Exchange
+from gateway.http.handshake import handshake_refusal
+from gateway.http.request import Request, field
+from gateway.http.response import refusal
+from gateway.http.serving import Serving
+from gateway.http.websocket import WebSocket
+from gateway.http.wire import Wire
 
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~]+ HTTP/1\.[01]\r\n")
 

@@ -20,8 +20,8 @@ from gateway.limits import RateLimit, SessionLimit
 from gateway.rest.messages import request_id
 from gateway.rest.problems import PROBLEM_JSON, Problem
 from gateway.session import Refusal, Session, Since
-from gateway.sse_format import EVENT_STREAM, HEARTBEAT, Positions, hint, positions_of, record
-from gateway.sse_outlet import StreamOutlet
+from gateway.sse.format import EVENT_STREAM, HEARTBEAT, Positions, hint, positions_of, record
+from gateway.sse.outlet import StreamOutlet
 
 log = structlog.get_logger()
 

@@ -1,0 +1,1 @@
+"""HTTP and WebSocket on the wire: from an accepted socket to an ASGI application, and back to the client."""
