@@ -1,7 +1,6 @@
 """An episode's compositions over REST."""
 
 import uuid
-from typing import Any
 
 from quart import Blueprint
 from quart_schema import document_headers, document_request, document_response, tag
@@ -11,7 +10,6 @@ from engine.domain.access import Action, Identity
 from engine.domain.composition import Composition, CompositionId
 from engine.domain.episode import Episode
 from engine.domain.event import EpisodeId, utc_now
-from engine.domain.fields import Invalid
 from engine.hookspecs import Resource
 from gateway.rest import edge, parameters, schemas
 from gateway.rest.edge import Edge, answer
@@ -49,7 +47,7 @@ def blueprint(at: Edge) -> Blueprint:
         Create a composition of an episode.
         """
         episode, identity = await _enter(Action.CREATE, episode_id)
-        fields = _checked(decide.parse_new(await edge.body()))
+        fields = edge.checked(decide.parse_new(await edge.body()))
         key = CompositionId(str(uuid.uuid4()))
         change = decide.create(key, episode, fields, user=identity.user, now=utc_now())
         event = await store.compositions.create(change, edge.author(identity))
@@ -105,7 +103,7 @@ def blueprint(at: Edge) -> Blueprint:
         episode, identity = await _enter(Action.DELETE, episode_id, id)
         for _ in range(ATTEMPTS):
             current = await _existing(episode.id, id)
-            _expect(current)
+            at.expect("composition", current.version)
             draft = decide.delete(current, episode)
             event = await store.compositions.delete(current, draft, edge.author(identity))
             if event is not None:
@@ -116,12 +114,12 @@ def blueprint(at: Edge) -> Blueprint:
     async def _change(episode_id: str, id: str, *, full: bool) -> Response:
         episode, identity = await _enter(Action.UPDATE, episode_id, id)
         given = await edge.body()
-        fields = _checked(decide.parse_new(given) if full else decide.parse_patch(given))
+        fields = edge.checked(decide.parse_new(given) if full else decide.parse_patch(given))
         if full:
             fields = decide.replacement(fields)
         for _ in range(ATTEMPTS):
             current = await _existing(episode.id, id)
-            _expect(current)
+            at.expect("composition", current.version)
             change = decide.update(current, episode, fields, now=utc_now())
             if change is None:
                 return _shown(current)
@@ -147,22 +145,7 @@ def blueprint(at: Edge) -> Blueprint:
             raise Problem(404, f"episode {episode} has no composition {key}")
         return composition
 
-    def _expect(current: Composition) -> None:
-        expected = edge.expected_versions(required=node.settings.server.require_if_match)
-        if expected is not None and current.version not in expected:
-            raise Problem(
-                412,
-                f"the composition is at version {current.version}, which If-Match does not name",
-                headers={"ETag": edge.etag(current.version)},
-            )
-
     return routes
-
-
-def _checked(fields: dict[str, Any] | Invalid) -> dict[str, Any]:
-    if isinstance(fields, Invalid):
-        raise Problem.invalid(fields)
-    return fields
 
 
 def _shown(composition: Composition, status: int = 200, headers: dict[str, str] | None = None) -> Response:

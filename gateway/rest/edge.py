@@ -10,6 +10,7 @@ import msgspec
 
 from engine.domain.access import Action, Identity, refusal
 from engine.domain.event import Request
+from engine.domain.fields import Invalid
 from engine.hookspecs import Resource
 from engine.node import Node
 from engine.store.events import Author
@@ -46,6 +47,21 @@ class Edge:
         if reason is not None:
             raise Problem(403, reason)
         return identity
+
+    def expect(self, what: str, version: int) -> None:
+        """
+        Let `If-Match` decide whether this version may be changed. Raises Problem 412, 428.
+        """
+        given = request().header(b"if-match")
+        if given is None:
+            if self.node.settings.server.require_if_match:
+                raise Problem(428, "send If-Match with the ETag of the version that you change")
+        elif given.strip() != "*" and str(version) not in _ETAG.findall(given):
+            raise Problem(
+                412,
+                f"the {what} is at version {version}, which If-Match does not name; read it again",
+                headers={"ETag": etag(version)},
+            )
 
     def identify(self) -> Identity:
         """
@@ -112,18 +128,13 @@ def etag(version: int) -> str:
     return f'"{version}"'
 
 
-def expected_versions(*, required: bool) -> frozenset[int] | None:
+def checked(fields: dict[str, Any] | Invalid) -> dict[str, Any]:
     """
-    The versions that `If-Match` allows; None when any will do. Raises Problem 428.
+    The fields, if they are right. Raises Problem 422.
     """
-    given = request().header(b"if-match")
-    if given is None:
-        if required:
-            raise Problem(428, "send If-Match with the ETag of the version that you change")
-        return None
-    if given.strip() == "*":
-        return None
-    return frozenset(int(version) for version in _ETAG.findall(given))
+    if isinstance(fields, Invalid):
+        raise Problem.invalid(fields)
+    return fields
 
 
 def has_version(version: int) -> bool:

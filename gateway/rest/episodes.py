@@ -66,7 +66,7 @@ def blueprint(at: Edge) -> Blueprint:
         Create an episode. With an Idempotency-Key, doing it again answers the same.
         """
         identity = await at.enter(Action.CREATE, Resource(type="episode"))
-        fields = _checked(decide.parse_new(given := await edge.body()))
+        fields = edge.checked(decide.parse_new(given := await edge.body()))
         change = decide.create(EpisodeId(str(uuid.uuid4())), fields, user=identity.user, now=utc_now())
         await _validate(identity, None, change)
         done = await store.episodes.create(change, edge.author(identity), key := _idempotency(given))
@@ -125,7 +125,7 @@ def blueprint(at: Edge) -> Blueprint:
         author = edge.author(identity)
         for _ in range(ATTEMPTS):
             current = await _existing(key)
-            _expect(current)
+            at.expect("episode", current.version)
             event = await store.episodes.delete(current, decide.delete(current), author)
             if event is not None:
                 node.feed.committed(event)
@@ -184,13 +184,13 @@ def blueprint(at: Edge) -> Blueprint:
 
     async def _change(key: EpisodeId, parse: Any, *, full: bool) -> Response:
         identity = await at.enter(Action.UPDATE, _resource(key))
-        fields = _checked(parse(await edge.body()))
+        fields = edge.checked(parse(await edge.body()))
         if full:
             fields = decide.replacement(fields)
         author = edge.author(identity)
         for _ in range(ATTEMPTS):
             current = await _existing(key)
-            _expect(current)
+            at.expect("episode", current.version)
             change = decide.update(current, fields, now=utc_now())
             if change is None:
                 return _shown(current)
@@ -206,15 +206,6 @@ def blueprint(at: Edge) -> Blueprint:
         if episode is None:
             raise _missing(key)
         return episode
-
-    def _expect(current: Episode) -> None:
-        expected = edge.expected_versions(required=node.settings.server.require_if_match)
-        if expected is not None and current.version not in expected:
-            raise Problem(
-                412,
-                f"the episode is at version {current.version}, which If-Match does not name; read it again",
-                headers={"ETag": edge.etag(current.version)},
-            )
 
     async def _validate(identity: Identity, before: Episode | None, change: EpisodeChange) -> None:
         errors = await node.plugins.validate_episode(
@@ -232,12 +223,6 @@ def _key(text: str) -> EpisodeId:
 
 def _resource(key: EpisodeId) -> Resource:
     return Resource(type="episode", id=key, episode_id=key)
-
-
-def _checked(fields: dict[str, Any] | Invalid) -> dict[str, Any]:
-    if isinstance(fields, Invalid):
-        raise Problem.invalid(fields)
-    return fields
 
 
 def _missing(key: EpisodeId) -> Problem:
