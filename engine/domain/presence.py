@@ -118,6 +118,7 @@ class Presence:
     _sessions: dict[UserId, dict[SessionId, Meta]] = attrs.field(factory=dict, init=False)
     # What everyone has been told; a diff is the difference to it.
     _shown: dict[UserId, Viewer] = attrs.field(factory=dict, init=False)
+    _shown_names: tuple[str, ...] = attrs.field(default=(), init=False)
     # Users whose sessions changed since the last diff: a diff costs what changed, not what is there.
     _touched: set[UserId] = attrs.field(factory=set, init=False)
 
@@ -164,7 +165,9 @@ class Presence:
         Find those who are shown as active and are no more, or the reverse, for the next diff.
         """
         for user, shown in self._shown.items():
-            if self._viewer(self._sessions[user], now).is_active != shown.is_active:
+            # Who has gone since the last diff is in the next one anyway.
+            sessions = self._sessions.get(user)
+            if sessions is not None and self._viewer(sessions, now).is_active != shown.is_active:
                 self._touched.add(user)
 
     @property
@@ -190,16 +193,20 @@ class Presence:
             self._shown[user] = viewer
             if shown is None or _shows(shown) != _shows(viewer):
                 joined.append(viewer)
-        self._touched.clear()
-        if not joined and not left:
+        if not self._touched:
             return None
-        names = islice((next(iter(sessions.values())).name for sessions in self._sessions.values()), NAMES)
+        self._touched.clear()
+        names = tuple(viewer.name for viewer in self.viewers(now, NAMES))
+        # Who left and came back since the last diff has lost the place among the first.
+        if not joined and not left and names == self._shown_names:
+            return None
+        self._shown_names = names
         return Diff(
             changed=tuple(joined),
             gone=tuple(left),
             total=self.total,
             most=self.most,
-            names=tuple(names),
+            names=names,
         )
 
     def _viewer(self, sessions: Mapping[SessionId, Meta], now: datetime) -> Viewer:
