@@ -17,6 +17,7 @@ from conf.sources import TEST_HOOKS_VARIABLE
 from engine.errors import StartupError, StoreUnavailableError
 from engine.node import Node
 from engine.plugin_host import PluginHost
+from engine.runtime.garbage import short_pauses
 from engine.store.data_dir import DataDir
 from engine.store.embedded import EmbeddedPostgres
 from engine.store.migrate import migrate
@@ -48,6 +49,7 @@ def serve(config: Path | None, host: str | None, port: int | None, data_dir: Pat
     logging.configure(settings.log)
     with ExitStack() as stack:
         running = prepare(settings, stack)
+        stack.enter_context(short_pauses())
         trio.run(running.run, strict_exception_groups=True)
 
 
