@@ -366,17 +366,10 @@ async def test_who_leaves_and_comes_back_within_one_tick_may_have_lost_the_place
         await trio.sleep(TICK / 10)
         crowd.join("bob")
         await trio.sleep(1)
+        assert alice.names == ["ALICE", "CAROL"]
         late = crowd.join("late")
         await trio.sleep(1)
         assert alice.names == late.names == ["ALICE", "CAROL"]
-        crowd.leave(late)
-        await trio.sleep(1)
-        carol = next(screen for screen in crowd.here.values() if screen.user == "carol")
-        crowd.leave(carol)
-        await trio.sleep(TICK / 10)
-        crowd.join("carol")
-        await trio.sleep(1)
-        assert alice.names == ["ALICE", "BOB"]
         nursery.cancel_scope.cancel()
 
 
@@ -384,7 +377,7 @@ async def test_who_is_silent_for_long_is_shown_as_not_active_until_the_next_sign
     autojump_clock, crowd
 ):
     """
-    Told within a quarter of the time, to everybody, once; `lastActive` is when the sign came.
+    Told within a quarter of the time, to everybody, once.
     """
     alice, bob = crowd.join("alice"), crowd.join("bob")
     await trio.sleep(1)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.storm.drain import run as drain
 from tests.storm.world import Options, run
 
 
@@ -26,6 +27,7 @@ def main() -> int:
         default="crash,crash,postgres,crash,kill,crash,postgres,restart,crash,kill",
         help="what happens, evenly spread: crash (episode actors), postgres, kill (the node), restart",
     )
+    parser.add_argument("--drain", type=int, default=0, help="then stop a node under so many sessions")
     given = parser.parse_args()
     wrong = 0
     for seed in range(given.seed, given.seed + given.seeds):
@@ -45,6 +47,16 @@ def main() -> int:
         for line in storm.truth.wrong[:20]:
             print("  wrong:", line)
         wrong += len(storm.truth.wrong)
+    if given.drain:
+        drained = drain(given.drain, window=10)
+        away = [each for each in drained.leavers if each.bye and each.code == 1001]
+        beyond = [each for each in away if each.bye["positions"][each.topic]["offset"] > each.heard]
+        peak = drained.peak(10, 2)
+        print(
+            f"drain: {len(away)} of {given.drain} sent away in {drained.seconds:.1f} s, "
+            f"exit code {drained.code}, peak {peak:.2f} of even, {len(beyond)} positions too far"
+        )
+        wrong += len(drained.leavers) - len(away) + len(beyond) + drained.code + (peak > 1.2)
     return 1 if wrong else 0
 
 
