@@ -9,6 +9,9 @@ from typing import Any
 # Seconds after which survivors are looked at again: cycles among them are garbage until then.
 INTERVAL = 600.0
 _OLDEST = 2
+# What comes is looked at for the last time when it is about 20,000 objects, in some milliseconds; Python's own
+# thresholds let it be more, because it looks at the rest, too.
+_THRESHOLDS = (700, 10, 3)
 
 
 @contextmanager
@@ -33,6 +36,8 @@ def short_pauses(interval: float = INTERVAL) -> Iterator[None]:
             looked = time.monotonic()
             gc.unfreeze()
 
+    before = gc.get_threshold()
+    gc.set_threshold(*_THRESHOLDS)
     gc.callbacks.append(collected)
     gc.collect()
     # Once more, for Python's notion of how many survivors there are: a quarter of them delays the next.
@@ -41,4 +46,5 @@ def short_pauses(interval: float = INTERVAL) -> Iterator[None]:
         yield
     finally:
         gc.callbacks.remove(collected)
+        gc.set_threshold(*before)
         gc.unfreeze()
