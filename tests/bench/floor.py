@@ -91,7 +91,7 @@ def _fan_out(bench: "Bench", house: crowd.House, directory: Any, count: int) -> 
         idle = crowd.come(bench.loads, house, program, count, d=SETTLE)
         time.sleep(SETTLE / 2)
         memory = (program.memory() - alone) / count
-        idle.process.wait()
+        idle.counted()
         published = {"q": program.publish, "W": 1, "w": 1, "d": bench.seconds, "i": program.pid}
         result = crowd.come(bench.loads, house, program, count, **published).result()
         return {**result, "kib": memory}

@@ -1,14 +1,13 @@
 """REST: requests per second of the server's CPU, ours against stock Hypercorn's and against Express."""
 
-import json
-import urllib.request
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import peers
+from accept import create
 from loads import EPISODES, median
-from programs import SETTINGS, Program, node, token
+from programs import SETTINGS, node
 from report import table
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def measure(bench: "Bench") -> "Result":
             EXPRESS: stack.enter_context(peers.express(bench.directory / "express", tokens=True)),
             OPEN: stack.enter_context(peers.express(bench.directory / "open", tokens=False)),
         }
-        paths = {name: f"{EPISODES}/{_create(program)}" for name, program in programs.items()}
+        paths = {name: f"{EPISODES}/{create(program)}" for name, program in programs.items()}
         for program in programs.values():
             # Prepared statements, caches, and what Node compiles of its hot code.
             bench.request(program, concurrency=CONCURRENCY, seconds=WARM_UP)
@@ -89,16 +88,6 @@ def report(result: "Result") -> list[str]:
         )
         for method in WHAT
     ]
-
-
-def _create(program: Program) -> str:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{program.port}{EPISODES}",
-        data=json.dumps({"title": "Pilot", "status": "draft", "categories": ["Drama"]}).encode(),
-        headers={"Authorization": f"Bearer {token()}", "Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request) as answer:
-        return str(json.load(answer)["id"])
 
 
 def _compared(found: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:

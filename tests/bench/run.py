@@ -11,14 +11,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import accept
 import floor
 import report
 import rest
+import slow_clients
 from loads import BenchError, Loads
 from parts import Bench
 
 # Parts with a module of their own: measure, goals, report.
-MODULES = {"floor": floor, "rest": rest}
+MODULES = {"floor": floor, "accept": accept, "slow_clients": slow_clients, "rest": rest}
 PARTS = ("creates", "paced", "latency", "fan_out", *MODULES)
 # Sockets of 5,000 subscribers, and all that else is open.
 OPEN_FILES = 8192

@@ -4,6 +4,7 @@ import os
 import socket
 import ssl
 from collections.abc import Sequence
+from typing import Any
 
 import trio
 from hypercorn.config import Config
@@ -12,13 +13,12 @@ from hypercorn.typing import ASGIFramework
 
 import gateway.__main__
 import gateway.gateway
-from gateway.http.server import ServerLimits
 
 
 async def serve_stock(
     app: ASGIFramework,
     sockets: Sequence[socket.socket],
-    limits: ServerLimits,
+    limits: Any,
     *,
     shutdown: trio.Event,
     tls: ssl.SSLContext | None = None,
