@@ -210,7 +210,7 @@ class Session:
         How far each topic that this session listens to has got.
         """
         found: dict[str, Position | CatalogPosition] = {}
-        for topic in self._topics:
+        for topic in self._topics if self._chose else {CATALOG}:
             if topic == CATALOG:
                 found[topic] = self.node.catalog.position
             elif (offset := self.node.hub.position(topic)) is not None:

@@ -34,9 +34,10 @@ async def test_a_signal_drains_the_node(serve: Serve, listen: Listen, number: si
         "reason": bye["reason"],
         "reconnect_after": bye["reconnect_after"],
         "resume": True,
-        "positions": {},
+        "positions": bye["positions"],
     }
     assert 2.0 <= bye["reconnect_after"] <= 12.0
+    assert set(bye["positions"]) == {"catalog"}
     assert not program.postgres()
 
 
