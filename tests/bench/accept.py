@@ -4,10 +4,11 @@ import json
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import crowd
-from loads import EPISODES, median
+from loads import EPISODES
 from programs import Program
 from report import table
 

@@ -1,10 +1,10 @@
 """Fan-out against its floor and its peers: deliveries per second of the server's CPU, memory per session."""
 
 import time
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import crowd
-from loads import median
 from report import table
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -127,10 +126,3 @@ class Subscribers:
         The same, even if nothing came.
         """
         return Loads._result(self.process.communicate(timeout=SLACK)[0])
-
-
-def median(values: Sequence[float]) -> float:
-    """
-    The middle one; of an even number, the lower middle one.
-    """
-    return sorted(values)[(len(values) - 1) // 2]

@@ -5,11 +5,12 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import attrs
 from crowd import PING, SUBSCRIBED
-from loads import Loads, Subscribers, median
+from loads import Loads, Subscribers
 from programs import HERE, SETTINGS, WITHOUT_EFFECTS, Program, node, publisher
 
 CONCURRENCIES = (1, 16)

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import peers
 from accept import create
-from loads import EPISODES, median
+from loads import EPISODES
 from programs import SETTINGS, node
 from report import table
 

@@ -68,7 +68,9 @@ def main() -> int:
             kept |= module.goals(results[part])
     if results:
         print(
-            "\n\n".join([*texts, *(f"{'met   ' if met else 'MISSED'}  {goal}" for goal, met in kept.items())])
+            "\n\n".join(
+                [*texts, "\n".join(f"{'met   ' if met else 'MISSED'}  {goal}" for goal, met in kept.items())]
+            )
         )
     if given.json is not None:
         machine = {"cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version()}

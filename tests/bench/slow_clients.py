@@ -6,10 +6,10 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import crowd
-from loads import median
 from programs import WITHOUT_EFFECTS, Program, token
 from report import table
 
