@@ -9,8 +9,8 @@ from typing import Any
 # Seconds after which survivors are looked at again: cycles among them are garbage until then.
 INTERVAL = 600.0
 _OLDEST = 2
-# What comes is looked at for the last time when it is about 20,000 objects, in some milliseconds; Python's own
-# thresholds let it be more, because it looks at the rest, too.
+# What comes is looked at for the last time when it is about 20,000 objects: some milliseconds. Python's own
+# thresholds let it be more, because each look is at the rest, too.
 _THRESHOLDS = (700, 10, 3)
 
 
