@@ -263,7 +263,7 @@ class EffectTransaction:
             yield connection
         except psycopg.Error as error:
             if is_away(error, connection):
-                await self._lose(error)
+                await self._lose(error)  # noqa: ASYNC120 -- cancelled, nobody waits for the error
             raise
 
     async def _lose(self, error: psycopg.Error) -> None:

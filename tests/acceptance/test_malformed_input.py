@@ -68,7 +68,7 @@ MESSAGES = [
     ('{"type": "subscribe"}', 4400),
     ('{"type": "subscribe", "topic": 7}', 4400),
     ('{"type": "ping", "colour": "red"}', 4400),
-    ('{"type": "subscribe", "topic": "catalog", "since": {"offset": "1", "epoch": "x"}}', 4400),
+    ('{"type": "subscribe", "topic": "catalog", "since": {"offset": [1], "epoch": "x"}}', 4400),
     (b"{}", 4400),
     (b"", 4400),
     ('{"type": "ping", "ref": "' + "x" * 100_000 + '"}', 1009),
