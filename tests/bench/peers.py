@@ -21,6 +21,14 @@ PEERS = HERE / "peers"
 PATIENCE = 300
 
 
+def check() -> None:
+    """
+    Look for what the peers are installed and run with. Raises BenchError.
+    """
+    _tool("node")
+    _tool("npm")
+
+
 @contextmanager
 def socketio_on_node(directory: Path, core: int | None = None) -> Iterator[Program]:
     """

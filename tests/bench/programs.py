@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -122,15 +123,15 @@ def running(
     A process, until the block's end; what it said on stderr is told when the benchmark fails.
     """
     errors = directory / "stderr"
-    pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
     with (
         errors.open("w") as stderr,
         subprocess.Popen(
-            [*pinned, *command],
+            command,
             stdout=subprocess.PIPE,
             stderr=stderr,
             env=_environment() | dict(more or {}),
             text=True,
+            preexec_fn=None if core is None else partial(os.sched_setaffinity, 0, {core}),
         ) as process,
     ):
         try:

@@ -13,6 +13,7 @@ from typing import Any
 
 import accept
 import floor
+import peers
 import report
 import rest
 import slow_clients
@@ -22,6 +23,8 @@ from parts import Bench
 # Parts with a module of their own: measure, goals, report.
 MODULES = {"floor": floor, "accept": accept, "slow_clients": slow_clients, "rest": rest}
 PARTS = ("creates", "paced", "latency", "fan_out", *MODULES)
+# Parts whose peers run on Node.
+ON_NODE = {"floor", "accept", "rest"}
 # Sockets of 5,000 subscribers, and all that else is open.
 OPEN_FILES = 8192
 
@@ -45,6 +48,8 @@ def main() -> int:
     results: dict[str, Any] = {}
     failure: BenchError | None = None
     try:
+        if ON_NODE.intersection(given.parts or PARTS):
+            peers.check()
         _raise_open_files()
         bench = Bench(
             loads=Loads.compile(directory), directory=directory, seconds=given.seconds, rounds=given.rounds
