@@ -11,7 +11,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
-TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
+TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 
 
 def blueprint() -> Blueprint:
@@ -36,7 +36,7 @@ def blueprint() -> Blueprint:
         """
         return _page("docs.html")
 
-    @routes.get("/console/<any('docs.js', 'docs.css'):name>")
+    @routes.get("/console/<any('docs.js', 'docs.css', 'icon.svg'):name>")
     @hide
     async def asset(name: str) -> Response:
         """
