@@ -183,6 +183,7 @@ class Plugins:
     decision_budget: Duration
     effect_budget: Duration
     transaction_budget: Duration
+    life_cycle_budget: Duration
     batch: Count
     linger: DurationOrZero
     failures_to_quarantine: Count

@@ -13,10 +13,12 @@ from engine.actors.effects import EffectActor, EffectMessage, EffectSettings, Re
 from engine.actors.episode import Crash, EpisodeMessage
 from engine.actors.feed import Feed
 from engine.actors.messages import Channels
+from engine.actors.plugin_life import PluginLife
 from engine.actors.presence import PresenceWriter
 from engine.actors.retention import Retention
 from engine.actors.user import UserMessage
 from engine.domain.event import EpisodeId, UserId
+from engine.plugin_engine import EngineParts
 from engine.plugin_host import PluginHost
 from engine.runtime.backoff import Backoff
 from engine.runtime.child import ChildInfo, ChildSpec
@@ -52,6 +54,7 @@ class Node:
     users: Registry[UserId, UserMessage]
     catalog: CatalogActor
     effects: Mapping[str, EffectActor]
+    lives: Mapping[str, PluginLife]
     presence: PresenceWriter
     retention: Retention
     feed: Feed
@@ -78,7 +81,7 @@ class Node:
         end = await store.log.end()
         hub = Channels()
         kinds = settings.supervision
-        guard = LoopGuard(settings.plugins.block_limit)
+        guard = plugins.runner.guard = LoopGuard(settings.plugins.block_limit)
         episode_supervisor = Supervisor("episodes", strategy=Strategy.ONE_FOR_ONE)
         user_supervisor = Supervisor("users", strategy=Strategy.ONE_FOR_ONE)
         presence = PresenceWriter(
@@ -113,6 +116,17 @@ class Node:
             poll=settings.feed.poll,
             batch=settings.feed.batch,
         )
+        plugins.bind(EngineParts(begin=store.cursors.begin_own, wake_feed=feed.wake))
+        lives = {
+            name: PluginLife(
+                engine=engine,
+                runner=plugins.runner,
+                started=plugins.function(name, "engine_started"),
+                stopping=plugins.function(name, "engine_stopping"),
+                budget=settings.plugins.life_cycle_budget,
+            )
+            for name, engine in plugins.engines.items()
+        }
         effects = {
             effect.plugin: EffectActor(
                 effect=effect,
@@ -121,8 +135,9 @@ class Node:
                 cursors=store.cursors,
                 settings=_effect_settings(settings),
                 beginning=end,
-                guard=guard,
+                runner=plugins.runner,
                 wake_feed=feed.wake,
+                prepared=lives[effect.plugin].prepared,
                 chance=random.Random(),  # noqa: S311 -- jitter needs no secrecy
             )
             for effect in found
@@ -141,6 +156,7 @@ class Node:
             users=users,
             catalog=catalog,
             effects=effects,
+            lives=lives,
             presence=presence,
             retention=retention,
             feed=feed,
@@ -235,6 +251,17 @@ class Node:
                 name=name, kind="plugin", run=actor.run, policy=policy_of(kinds.plugin), park=True
             )
             await self.plugin_supervisor.start_child(spec)
+        for name, life in self.lives.items():
+            if life.has_hooks:
+                self.plugin_supervisor.start_child_nowait(
+                    ChildSpec(
+                        name=f"{name}/life",
+                        kind="plugin",
+                        run=life.run,
+                        policy=policy_of(kinds.plugin),
+                        park=True,
+                    )
+                )
         await self._child("retention", "feed", kinds.feed, self.retention.run)
         await self._child("feed", "feed", kinds.feed, self.feed.run)
         # The gateway's drain is what the node's grace is for; a second more, and it is cut off.

@@ -1,8 +1,8 @@
-"""Finds plugins, holds them to the contract, asks their decision hooks; actors/effects runs their effects."""
+"""Finds plugins, holds them to the contract, asks their decision hooks; actors run what else they have."""
 
 import importlib
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
@@ -16,24 +16,37 @@ from engine import hookspecs
 from engine.domain.access import Action, Identity
 from engine.domain.fields import FieldError
 from engine.errors import PluginError
+from engine.plugin_engine import EngineParts, PluginEngine
+from engine.plugin_metrics import metric_prefix
+from engine.runtime.foreign import Function, OverBudgetError, Runner
+from engine.runtime.loop_guard import LoopGuard
 
 log = structlog.get_logger()
 
 # Threads that decision hooks may keep busy at once, all plugins together.
 DECISION_THREADS = 8
 OWN_DISTRIBUTION = "greenroom"
+# Seconds, until the node knows its settings.
+BLOCK_LIMIT = 1.0
 
 
 @attrs.frozen(kw_only=True)
 class Effect:
     """
-    One plugin's reaction to events: the function, and how it wants to be called.
+    One plugin's reaction to events: `many` for batches, or `by_type` for some types, `each` for the rest.
     """
 
     plugin: str
-    call: Callable[..., Awaitable[None] | None]
-    takes_many: bool
-    is_async: bool
+    engine: PluginEngine
+    many: Function | None = None
+    each: Function | None = None
+    by_type: Mapping[str, Function] = attrs.field(factory=dict)
+
+    def of(self, event_type: str) -> Function | None:
+        """
+        What is called with an event of this type.
+        """
+        return self.by_type.get(event_type, self.each)
 
 
 class DecisionError(PluginError):
@@ -51,6 +64,10 @@ class PluginHost:
     """
 
     decision_budget: float
+    runner: Runner = attrs.field(factory=lambda: Runner(guard=LoopGuard(BLOCK_LIMIT)))
+    engines: dict[str, PluginEngine] = attrs.field(factory=dict, init=False)
+    # By hook, in the order in which they are asked.
+    _functions: dict[str, list[Function]] = attrs.field(factory=dict, init=False)
     _manager: pluggy.PluginManager = attrs.field(init=False)
     _limiter: trio.CapacityLimiter = attrs.field(
         init=False, factory=lambda: trio.CapacityLimiter(DECISION_THREADS)
@@ -58,8 +75,8 @@ class PluginHost:
 
     def __attrs_post_init__(self) -> None:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
-        self._manager.add_hookspecs(hookspecs.EffectHooks)
-        self._manager.add_hookspecs(hookspecs.DecisionHooks)
+        for group in hookspecs.GROUPS:
+            self._manager.add_hookspecs(group)
 
     def load(self, enabled: Sequence[str], *, discover: bool) -> None:
         """
@@ -77,20 +94,35 @@ class PluginHost:
         """
         Add one plugin, if every hook of it is one that exists, and as the contract wants it.
         """
+        for other in self.engines:
+            if metric_prefix(other) == metric_prefix(name) and other != name:
+                raise PluginError(f"plugin {name}: its metrics would be those of {other}; call it otherwise")
         try:
             self._manager.register(plugin, name)
             self._manager.check_pending()
         except (pluggy.PluginValidationError, ValueError) as error:
             self._manager.unregister(name=name)
             raise PluginError(f"plugin {name}: {error}") from error
-        effects = 0
+        hooks = set()
         for caller in self._manager.get_hookcallers(plugin) or []:
             for implementation in caller.get_hookimpls():
                 if implementation.plugin is plugin:
-                    effects += caller.name in hookspecs.EFFECTS
+                    hooks.add(caller.name)
                     _check(name, caller.name, implementation)
-        if effects > 1:
-            raise PluginError(f"plugin {name}: implement one of {', '.join(hookspecs.EFFECTS)}, not both")
+        if "on_events" in hooks and (others := hooks & {*hookspecs.EFFECTS} - {"on_events"}):
+            raise PluginError(
+                f"plugin {name}: on_events is given every event, so {', '.join(sorted(others))} would "
+                "be given them again; implement one or the other"
+            )
+        self.engines[name] = PluginEngine(plugin=name)
+        self._functions.clear()
+
+    def bind(self, parts: EngineParts) -> None:
+        """
+        From now on plugins may use the engine.
+        """
+        for engine in self.engines.values():
+            engine.parts = parts
 
     def names(self) -> list[str]:
         """
@@ -98,71 +130,107 @@ class PluginHost:
         """
         return [name for name, _ in self._manager.list_name_plugin()]
 
-    def effects(self) -> list[Effect]:
+    def hooks_of(self, plugin: str) -> list[str]:
         """
-        The effects of all plugins, at most one each.
+        The hooks that a plugin implements.
         """
         return [
+            name
+            for group in hookspecs.GROUPS
+            for name in vars(group)
+            if not name.startswith("_") and self.function(plugin, name) is not None
+        ]
+
+    def function(self, plugin: str, hook: str) -> Function | None:
+        """
+        A plugin's implementation of a hook, as a function of all the contract's arguments.
+        """
+        return next((one for one in self.functions(hook) if one.owner == plugin), None)
+
+    def functions(self, hook: str) -> list[Function]:
+        """
+        All plugins' implementations of a hook.
+        """
+        known = self._functions.get(hook)
+        if known is None:
+            caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
+            known = self._functions[hook] = [
+                Function(
+                    owner=implementation.plugin_name,
+                    name=hook,
+                    call=_by_name(implementation, caller),
+                    is_async=inspect.iscoroutinefunction(implementation.function),
+                )
+                for implementation in caller.get_hookimpls()
+            ]
+        return known
+
+    def effects(self) -> list[Effect]:
+        """
+        The effects of all plugins that have any.
+        """
+        found: dict[str, dict[str, Function]] = {}
+        for hook in hookspecs.EFFECTS:
+            for function in self.functions(hook):
+                found.setdefault(function.owner, {})[hook] = function
+        return [
             Effect(
-                plugin=implementation.plugin_name,
-                call=_by_name(implementation, hookspecs.EffectHooks),
-                takes_many=name == "on_events",
-                is_async=inspect.iscoroutinefunction(implementation.function),
+                plugin=plugin,
+                engine=self.engines[plugin],
+                many=hooks.pop("on_events", None),
+                each=hooks.pop("on_event", None),
+                by_type={hook.removeprefix("on_"): function for hook, function in hooks.items()},
             )
-            for name in hookspecs.EFFECTS
-            for implementation in self._implementations(name)
+            for plugin, hooks in found.items()
         ]
 
     async def authorize(self, identity: Identity, action: Action, resource: hookspecs.Resource) -> str | None:
         """
         The first plugin's reason for refusing, or None. Raises DecisionError.
         """
-        for implementation in self._implementations("authorize"):
-            reason = await self._decide(implementation, (identity, action, resource))
+        for function in self.functions("authorize"):
+            reason = await self._decide(function, identity, action, resource)
             if reason is not None:
                 return str(reason)
         return None
 
     async def validate_episode(
-        self, identity: Identity, before: Mapping[str, Any] | None, after: Mapping[str, Any]
+        self,
+        identity: Identity,
+        before: Mapping[str, Any] | None,
+        after: Mapping[str, Any],
+        headers: Mapping[str, str],
     ) -> tuple[FieldError, ...]:
         """
         What all plugins find wrong with the episode. Raises DecisionError.
         """
         errors: list[FieldError] = []
-        for implementation in self._implementations("validate_episode"):
+        for function in self.functions("validate_episode"):
             answer: Iterable[FieldError] | None = await self._decide(
-                implementation, (identity, before, after)
+                function, identity, before, after, headers
             )
             errors.extend(answer or ())
         return tuple(errors)
 
-    async def _decide(self, implementation: pluggy.HookImpl, given: tuple[object, ...]) -> Any:
-        decide = _by_name(implementation, hookspecs.DecisionHooks)
-        plugin = implementation.plugin_name
-        with trio.move_on_after(self.decision_budget):
-            try:
-                return await trio.to_thread.run_sync(
-                    decide,
-                    *given,
-                    abandon_on_cancel=True,
-                    limiter=self._limiter,
-                )
-            except Exception as error:
-                log.exception("a decision hook failed", plugin=plugin, hook=implementation.function.__name__)
-                raise DecisionError(f"plugin {plugin} could not decide: {error!r}") from error
-        raise DecisionError(f"plugin {plugin} did not decide within {self.decision_budget:g} s")
-
-    def _implementations(self, name: str) -> list[pluggy.HookImpl]:
-        caller: pluggy.HookCaller = getattr(self._manager.hook, name)
-        return caller.get_hookimpls()
+    async def _decide(self, function: Function, *given: object) -> Any:
+        plugin, engine = function.owner, self.engines[function.owner]
+        try:
+            return await self.runner.run_within(
+                self.decision_budget, function, engine, *given, limiter=self._limiter
+            )
+        except OverBudgetError:
+            raise DecisionError(f"plugin {plugin} did not decide within {self.decision_budget:g} s") from None
+        except Exception as error:
+            log.exception("a decision hook failed", plugin=plugin, hook=function.name)
+            raise DecisionError(f"plugin {plugin} could not decide: {error!r}") from error
 
 
-def _by_name(implementation: pluggy.HookImpl, specs: type) -> Callable[..., Any]:
+def _by_name(implementation: pluggy.HookImpl, caller: pluggy.HookCaller) -> Callable[..., Any]:
     """
     The hook as a function of all the contract's arguments; it may name fewer, as everywhere in pluggy.
     """
-    names = list(inspect.signature(getattr(specs, implementation.function.__name__)).parameters)[1:]
+    assert caller.spec is not None
+    names = list(inspect.signature(caller.spec.function).parameters)[1:]
     wanted = [names.index(name) for name in implementation.argnames]
     return lambda *given: implementation.function(*(given[index] for index in wanted))
 
@@ -170,8 +238,6 @@ def _by_name(implementation: pluggy.HookImpl, specs: type) -> Callable[..., Any]
 def _check(plugin: str, hook: str, implementation: pluggy.HookImpl) -> None:
     if implementation.hookwrapper or implementation.wrapper:
         raise PluginError(f"plugin {plugin}: {hook} is a wrapper; hooks here stand each for itself")
-    if hook in hookspecs.DECISIONS and inspect.iscoroutinefunction(implementation.function):
-        raise PluginError(f"plugin {plugin}: {hook} decides inside a request and must be a plain def")
 
 
 def _load(point: EntryPoint) -> object:

@@ -12,11 +12,13 @@ import structlog
 import trio
 
 from engine.domain.event import Event, LogPlace, is_private
-from engine.errors import EngineError, StoreUnavailableError
+from engine.errors import StoreUnavailableError
 from engine.hookspecs import Transaction
+from engine.plugin_engine import PluginEngine
 from engine.plugin_host import Effect
+from engine.plugin_metrics import PluginMetrics
 from engine.runtime.backoff import Backoff
-from engine.runtime.loop_guard import LoopGuard
+from engine.runtime.foreign import Function, OverBudgetError, Runner
 from engine.runtime.mailbox import Mailbox, Reply
 from engine.store.cursors import Cursor, CursorMovedError, Cursors, EffectTransaction, Failure
 from engine.store.events import EventLog
@@ -74,9 +76,23 @@ class EffectContext:
     What the plugin is given with its events; fulfils hookspecs.Context.
     """
 
-    plugin: str
+    engine: PluginEngine
     attempt: int
     writes: EffectTransaction
+
+    @property
+    def plugin(self) -> str:
+        """
+        The plugin's own name.
+        """
+        return self.engine.plugin
+
+    @property
+    def metrics(self) -> PluginMetrics:
+        """
+        The plugin's own metrics.
+        """
+        return self.engine.metrics
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -84,12 +100,6 @@ class EffectContext:
         The one transaction of these events; it commits when the hook has returned.
         """
         yield self.writes
-
-
-class OverBudgetError(EngineError):
-    """
-    The plugin took longer than it may. Counts as a failure of the plugin.
-    """
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -108,10 +118,12 @@ class EffectActor:
     # Where a plugin begins that this database has never seen.
     beginning: LogPlace
     chance: random.Random
-    # Interrupts a hook that blocks the event loop.
-    guard: LoopGuard
+    # Calls the plugin's hooks.
+    runner: Runner
     # Called when effects have appended events to the log.
     wake_feed: Callable[[], None]
+    # Set when the plugin has prepared itself: it gets no event before.
+    prepared: trio.Event
     cursor: Cursor = attrs.field(init=False)
     # Failures in a row; of one event, because a batch that fails is taken apart.
     failures: int = attrs.field(default=0, init=False)
@@ -144,6 +156,7 @@ class EffectActor:
         """
         with self.mailbox.serving():
             task_status.started()
+            await self.prepared.wait()
             await self._reopen()
             while True:
                 try:
@@ -208,16 +221,17 @@ class EffectActor:
         # What one person is told is said to that person, not to plugins; the cursor passes it.
         events = [event for event in batch if not is_private(event.topic)]
         transaction = self.cursors.begin(self.cursor)
-        context = EffectContext(plugin=self.effect.plugin, attempt=self.failures + 1, writes=transaction)
+        context = EffectContext(engine=self.effect.engine, attempt=self.failures + 1, writes=transaction)
         done = 0
         try:
             try:
-                if self.effect.takes_many and events:
-                    await self._call(context, tuple(events))
+                if self.effect.many is not None and events:
+                    await self._call(self.effect.many, context, tuple(events))
                     done = len(events)
                 else:
                     for event in events:
-                        await self._call(context, event)
+                        if (function := self.effect.of(event.type)) is not None:
+                            await self._call(function, context, event)
                         done += 1
                 cursor = await transaction.commit(batch[-1])
                 if transaction.told:
@@ -241,7 +255,7 @@ class EffectActor:
         culprit = events[min(done, len(events) - 1)]
         await self._failed(events if transaction.used else events[done:], failed, culprit=culprit)
 
-    async def _call(self, context: EffectContext, given: Event | Sequence[Event]) -> None:
+    async def _call(self, function: Function, context: EffectContext, given: Event | Sequence[Event]) -> None:
         budget, writes = self.settings.budget, context.writes
         with trio.move_on_after(budget) as scope:
 
@@ -253,14 +267,7 @@ class EffectActor:
             writes.on_begin = shorten
             if writes.began_at is not None:
                 shorten()
-            if self.effect.is_async:
-                awaitable = self.effect.call(context, given)
-                assert awaitable is not None
-                await self.guard.watch(awaitable)
-            else:
-                await trio.to_thread.run_sync(
-                    self.effect.call, context, given, abandon_on_cancel=True, limiter=self._limiter
-                )
+            await self.runner.run(function, context, given, limiter=self._limiter)
         if scope.cancelled_caught:
             raise OverBudgetError(
                 f"took longer than its budget of {budget:g} s, "

@@ -209,7 +209,10 @@ def blueprint(at: Edge) -> Blueprint:
 
     async def _validate(identity: Identity, before: Episode | None, change: EpisodeChange) -> None:
         errors = await node.plugins.validate_episode(
-            identity, None if before is None else before.to_json(), change.episode.to_json()
+            identity,
+            None if before is None else before.to_json(),
+            change.episode.to_json(),
+            request().plain_headers(),
         )
         if errors:
             raise Problem.invalid(Invalid(errors))

@@ -13,6 +13,7 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Headers = list[tuple[bytes, bytes]]
 
 _SANE_ID = re.compile(r"[\w.:/-]{1,100}", re.ASCII)
+_CREDENTIALS = (b"authorization", b"cookie", b"proxy-authorization")
 # Statuses without a body, so without its length.
 _BODILESS = (204, 304)
 
@@ -76,6 +77,16 @@ class Request:
             if known == name:
                 return str(value, "latin-1")
         return None
+
+    def plain_headers(self) -> dict[str, str]:
+        """
+        The headers by name in lower case, without the credentials: what plugins may see.
+        """
+        return {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in self.scope["headers"]
+            if name not in _CREDENTIALS
+        }
 
     async def body(self) -> bytes:
         """

@@ -12,6 +12,7 @@ from quart_schema import security_scheme, tag
 from engine.node import Node
 from gateway.rest.edge import Edge
 from gateway.rest.messages import Response
+from gateway.rest.plugin_metrics import PluginCollector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -90,6 +91,7 @@ def blueprint(at: Edge) -> Blueprint:
     routes = Blueprint("metrics", __name__)
     registry = CollectorRegistry()
     registry.register(NodeCollector(at.node))
+    registry.register(PluginCollector(at.node.plugins))
 
     @routes.get("/metrics")
     @security_scheme([])

@@ -7,8 +7,10 @@ import trio
 
 from engine.actors.effects import EffectActor, EffectSettings, Fed, Resume
 from engine.domain.event import LogPlace
+from engine.plugin_engine import PluginEngine
 from engine.plugin_host import Effect
 from engine.runtime.backoff import Backoff
+from engine.runtime.foreign import Function, Runner
 from engine.runtime.loop_guard import LoopGuard
 from engine.runtime.mailbox import Mailbox, ask
 from tests.contract.studio import PATIENCE, Studio
@@ -61,9 +63,20 @@ class Theatre:
         def call_plain(context, given):
             hook(context, note(context, given))
 
+        prepared = trio.Event()
+        prepared.set()
+        function = Function(
+            owner="p",
+            name="on_events" if many else "on_event",
+            call=call if is_async else call_plain,
+            is_async=is_async,
+        )
         return EffectActor(
             effect=Effect(
-                plugin="p", call=call if is_async else call_plain, takes_many=many, is_async=is_async
+                plugin="p",
+                engine=PluginEngine(plugin="p"),
+                many=function if many else None,
+                each=None if many else function,
             ),
             mailbox=self.mailbox,
             log=self.log,
@@ -71,8 +84,9 @@ class Theatre:
             settings=self.settings,
             beginning=START,
             chance=random.Random(1),
-            guard=LoopGuard(PATIENCE),
+            runner=Runner(guard=LoopGuard(PATIENCE)),
             wake_feed=lambda: None,
+            prepared=prepared,
         )
 
     async def start(self, hook, **how) -> trio.CancelScope:

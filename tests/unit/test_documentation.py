@@ -29,7 +29,7 @@ def test_every_hook_is_documented_with_its_arguments():
     """
     documented = set(re.findall(r"^### `(\w+\([^)]*\))`", PLUGINS, re.MULTILINE))
     hooks = set()
-    for specs in (hookspecs.EffectHooks, hookspecs.DecisionHooks):
+    for specs in hookspecs.GROUPS:
         for name, function in vars(specs).items():
             if callable(function) and not name.startswith("_"):
                 arguments = function.__code__.co_varnames[1 : function.__code__.co_argcount]

@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 
 import pytest
+import trio
+import trio.lowlevel
 
 from engine.domain.access import Action, Identity, Role
 from engine.domain.event import UserId
@@ -44,7 +46,7 @@ def test_an_installed_package_is_found_by_its_entry_point(host, tmp_path: Path, 
     monkeypatch.syspath_prepend(str(tmp_path))
     host.load([], discover=True)
     assert host.names() == ["shouting"]
-    assert not host.effects()[0].takes_many
+    assert host.effects()[0].many is None
 
     without = PluginHost(decision_budget=0.2)
     without.load([], discover=False)
@@ -122,21 +124,51 @@ def test_both_effect_hooks_in_one_plugin_are_refused(host):
         @hookimpl
         async def on_events(self, events): ...
 
-    with pytest.raises(PluginError, match="not both"):
+    with pytest.raises(PluginError, match="on_events is given every event, so on_event would"):
         host.register(Plugin(), "greedy")
 
 
-def test_an_async_decision_is_refused(host):
+def test_a_type_of_event_with_a_hook_of_its_own_is_not_given_to_on_event(host):
     """
-    A decision is made inside a request, in a thread.
+    One event, one call: `on_event` has the rest.
     """
 
     class Plugin:
         @hookimpl
-        async def authorize(self, identity): ...
+        async def on_event(self, event): ...
 
-    with pytest.raises(PluginError, match="plain def"):
-        host.register(Plugin(), "waiting")
+        @hookimpl
+        def on_episode_deleted(self, event): ...
+
+    host.register(Plugin(), "choosy")
+    [effect] = host.effects()
+    assert effect.of("episode_deleted").name == "on_episode_deleted"
+    assert not effect.of("episode_deleted").is_async
+    assert effect.of("episode_created").name == "on_event"
+
+
+def test_two_plugins_whose_metrics_would_be_one_s_are_refused(host):
+    """
+    A metric's name has no dots and dashes: what differs in them only would be mixed up.
+    """
+    host.register(object(), "a-b")
+    with pytest.raises(PluginError, match="its metrics would be those of a-b"):
+        host.register(object(), "a.b")
+
+
+async def test_a_decision_may_be_async_and_use_the_plugin_s_own_engine(host):
+    """
+    A decision that has to ask somebody may wait, within its budget.
+    """
+
+    class Plugin:
+        @hookimpl
+        async def authorize(self, engine, identity):
+            await trio.lowlevel.checkpoint()
+            return f"{engine.plugin} does not know {identity.name}"
+
+    host.register(Plugin(), "waiting")
+    assert await host.authorize(ALICE, Action.READ, EPISODE) == "waiting does not know Alice"
 
 
 async def test_the_first_refusal_is_the_answer_and_arguments_go_by_name(host):
@@ -175,7 +207,7 @@ async def test_all_plugins_errors_are_gathered(host):
 
     host.register(Picky("title"), "picky-title")
     host.register(Picky("status"), "picky-status")
-    errors = await host.validate_episode(ALICE, None, {"title": "Pilot", "status": "draft"})
+    errors = await host.validate_episode(ALICE, None, {"title": "Pilot", "status": "draft"}, {})
     assert set(errors) == {FieldError("title", "not Pilot"), FieldError("status", "not draft")}
 
 
@@ -200,5 +232,5 @@ async def test_a_decision_that_raises_or_dawdles_refuses_and_names_the_plugin(ho
     host.register(Dawdling(), "dawdling")
     began = time.monotonic()
     with pytest.raises(DecisionError, match=r"dawdling did not decide within 0\.2 s"):
-        await host.validate_episode(ALICE, None, {})
+        await host.validate_episode(ALICE, None, {}, {})
     assert time.monotonic() - began < 1.5
