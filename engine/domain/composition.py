@@ -14,6 +14,9 @@ CompositionId = NewType("CompositionId", str)
 
 STATUSES = ("draft", "final", "archived")
 KINDS = ("text", "box", "image")
+# Where the lines of a text stand; how an image fills its place.
+ALIGNS = ("left", "center", "right")
+FITS = ("contain", "cover", "fill")
 MAX_LAYERS = 100
 MAX_NUMBER = 100_000
 
@@ -34,7 +37,9 @@ LAYER_FIELDS: Mapping[str, Check] = {
     "size": _number,
     "text": text(least=0, most=1000),
     "color": text(least=1, most=50),
+    "align": one_of(ALIGNS),
     "image": text(least=1, most=500),
+    "fit": one_of(FITS),
 }
 
 

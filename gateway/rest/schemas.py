@@ -77,7 +77,9 @@ class Layer(Struct, forbid_unknown_fields=True):
     size: Coordinate | UnsetType = UNSET
     text: Annotated[str, Meta(max_length=1000, pattern=TEXT)] | UnsetType = UNSET
     color: Category | UnsetType = UNSET
+    align: Literal["left", "center", "right"] | UnsetType = UNSET
     image: Annotated[str, Meta(min_length=1, max_length=500, pattern=TEXT)] | UnsetType = UNSET
+    fit: Literal["contain", "cover", "fill"] | UnsetType = UNSET
 
 
 Layers = Annotated[list[Layer], Meta(max_length=100)]
