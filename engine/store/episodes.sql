@@ -20,6 +20,27 @@ select %(event_id)s, %(topic)s, log_offset, %(epoch)s, %(type)s, %(data)s, %(use
 from episode
 returning xid::text::bigint, seq, topic_offset
 
+-- name: create_many
+-- New episodes have no lock to wait for: the transaction's id is a right place in the log for all of them.
+-- Their order in it is the one in which they were given.
+with given as materialized (
+    select * from rows from (
+        jsonb_to_recordset(%(episodes)s) as (
+            id uuid, title text, episode_number integer, description text, status text, categories text[],
+            version integer, log_offset bigint, at timestamptz, event_id uuid, type text, data jsonb)
+    ) with ordinality as given(id, title, episode_number, description, status, categories, version, log_offset,
+                               at, event_id, type, data, place)
+), made as (
+    insert into episodes (id, title, episode_number, description, status, categories, version, log_offset,
+                          created_by, created_at, updated_at)
+    select id, title, episode_number, description, status, categories, version, log_offset, %(user)s, at, at
+    from given
+)
+insert into events (id, topic, topic_offset, epoch, type, data, "user", request, created_at)
+select event_id, 'episode:' || id, log_offset, %(epoch)s, type, data, %(user)s, %(request)s, at
+from given order by place
+returning xid::text::bigint, seq, topic_offset
+
 -- name: update
 -- The lock first: waiting for it in the update, a writer would have its transaction id already, and with it
 -- a place in the log before that of the writer it waits for.
