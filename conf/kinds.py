@@ -3,9 +3,23 @@
 import json
 import math
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import attrs
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Taken:
+    """
+    Marks an option that a running node takes up on a reload, into what it has and what comes after.
+    """
+
+
+LIVE = Taken()
+# Wraps the type of such an option; every other one needs a restart, and default.toml says so.
+Live = Annotated[T, LIVE]
 
 
 def toml(value: object) -> str:

@@ -10,7 +10,7 @@ from typed_settings import SettingsState, convert
 from typed_settings.converters import TSConverter
 from typed_settings.types import LoadedValue, LoaderMeta, MergedSettings
 
-from conf.kinds import Kind
+from conf.kinds import LIVE, Kind
 from conf.tree import Settings
 
 # The only option without a name of its own in a file: whatever stands in [plugins.<name>].
@@ -46,6 +46,8 @@ def _state() -> SettingsState[Settings]:
 OPTIONS: Mapping[str, Kind] = {
     option.path: get_args(option.cls)[1] for option in _state().options if option.path != PLUGIN_TABLES
 }
+# Options that a running node takes up; the others need a restart.
+LIVE_OPTIONS = frozenset(option.path for option in _state().options if LIVE in get_args(option.cls))
 SECTIONS = frozenset(
     ".".join(option.split(".")[:depth]) for option in OPTIONS for depth in range(1, option.count(".") + 1)
 )

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import attrs
 import platformdirs
 
-from conf.kinds import Count, CountOrZero, Flag, Fraction, Kind, Names, SomeText, Text, choice, whole
+from conf.kinds import Count, CountOrZero, Flag, Fraction, Kind, Live, Names, SomeText, Text, choice, whole
 from conf.masks import DATABASE_URL, SECRET, mask_tables
 from conf.units import Duration, DurationOrZero, Size, duration
 
@@ -31,7 +31,7 @@ class Node:
 
     data_dir: Text
     name: Text
-    shutdown_grace: DurationOrZero
+    shutdown_grace: Live[DurationOrZero]
 
     @property
     def resolved_data_dir(self) -> Path:
@@ -61,17 +61,17 @@ class Server:
     host: SomeText
     port: Annotated[int, whole(0, 65535)]
     backlog: Annotated[int, whole(1, 65535)]
-    keep_alive: Duration
-    header_timeout: Duration
-    body_timeout: Duration
-    write_timeout: Duration
-    max_body: Size
-    max_header: Size
+    keep_alive: Live[Duration]
+    header_timeout: Live[Duration]
+    body_timeout: Live[Duration]
+    write_timeout: Live[Duration]
+    max_body: Live[Size]
+    max_header: Live[Size]
     tls_certificate: Text
     tls_key: Text
-    require_if_match: Flag
-    reconnect_after: DurationOrZero
-    reconnect_window: DurationOrZero
+    require_if_match: Live[Flag]
+    reconnect_after: Live[DurationOrZero]
+    reconnect_window: Live[DurationOrZero]
 
 
 @attrs.frozen(kw_only=True)
@@ -84,7 +84,7 @@ class Database:
     pool_size: Count
     background_pool_size: Count
     # PostgreSQL counts milliseconds in 32 bits and refuses more than 596 hours.
-    statement_timeout: Annotated[float, duration(most=3600)]
+    statement_timeout: Live[Annotated[float, duration(most=3600)]]
     embedded_run_as: SomeText
 
 
@@ -96,13 +96,13 @@ class Auth:
 
     secret: Annotated[str, SECRET] = attrs.field(repr=SECRET.show)
     jwks_file: Text
-    issuer: Text
-    audience: Text
-    leeway: DurationOrZero
-    role_claim: SomeText
-    default_role: SomeText
-    token_cache: CountOrZero
-    connect_timeout: Duration
+    issuer: Live[Text]
+    audience: Live[Text]
+    leeway: Live[DurationOrZero]
+    role_claim: Live[SomeText]
+    default_role: Live[SomeText]
+    token_cache: Live[CountOrZero]
+    connect_timeout: Live[Duration]
 
 
 @attrs.frozen(kw_only=True)
@@ -111,14 +111,14 @@ class Limits:
     What one user, one session and one node may ask for.
     """
 
-    sessions: Count
-    sessions_per_user: Count
-    subscriptions_per_session: Count
-    requests_per_second: Count
-    request_burst: Count
-    messages_per_second: Count
-    message_burst: Count
-    max_message: Size
+    sessions: Live[Count]
+    sessions_per_user: Live[Count]
+    subscriptions_per_session: Live[Count]
+    requests_per_second: Live[Count]
+    request_burst: Live[Count]
+    messages_per_second: Live[Count]
+    message_burst: Live[Count]
+    max_message: Live[Size]
 
 
 @attrs.frozen(kw_only=True)
@@ -127,14 +127,14 @@ class Realtime:
     How much and how long a connection may lag, and what a returning client can be replayed.
     """
 
-    outlet_backlog: Size
-    outlet_deadline: Duration
-    ping_interval: Duration
-    ping_timeout: Duration
-    replay_ring: Count
-    replay_limit: Count
-    position_interval: Duration
-    position_check: Duration
+    outlet_backlog: Live[Size]
+    outlet_deadline: Live[Duration]
+    ping_interval: Live[Duration]
+    ping_timeout: Live[Duration]
+    replay_ring: Live[Count]
+    replay_limit: Live[Count]
+    position_interval: Live[Duration]
+    position_check: Live[Duration]
 
 
 @attrs.frozen(kw_only=True)
@@ -143,12 +143,12 @@ class Presence:
     How often who is here is told and written down.
     """
 
-    tick: Duration
-    write_behind: Duration
-    reload_grace: DurationOrZero
-    heartbeat: Duration
-    active_for: Duration
-    diff_size: Count
+    tick: Live[Duration]
+    write_behind: Live[Duration]
+    reload_grace: Live[DurationOrZero]
+    heartbeat: Live[Duration]
+    active_for: Live[Duration]
+    diff_size: Live[Count]
 
 
 @attrs.frozen(kw_only=True)
@@ -157,8 +157,8 @@ class Feed:
     How the event log is read.
     """
 
-    poll: Duration
-    batch: Count
+    poll: Live[Duration]
+    batch: Live[Count]
 
 
 @attrs.frozen(kw_only=True)
@@ -167,9 +167,9 @@ class Retention:
     How long the event log is kept.
     """
 
-    events_age: Duration
-    events_per_topic: Count
-    interval: Duration
+    events_age: Live[Duration]
+    events_per_topic: Live[Count]
+    interval: Live[Duration]
 
 
 @attrs.frozen(kw_only=True)
@@ -180,14 +180,14 @@ class Plugins:
 
     enabled: Names
     discover: Flag
-    decision_budget: Duration
-    effect_budget: Duration
-    transaction_budget: Duration
-    life_cycle_budget: Duration
-    batch: Count
-    linger: DurationOrZero
-    failures_to_quarantine: Count
-    block_limit: Duration
+    decision_budget: Live[Duration]
+    effect_budget: Live[Duration]
+    transaction_budget: Live[Duration]
+    life_cycle_budget: Live[Duration]
+    batch: Live[Count]
+    linger: Live[DurationOrZero]
+    failures_to_quarantine: Live[Count]
+    block_limit: Live[Duration]
     # The tables [plugins.<name>], for each plugin to check: only it knows what it may be told.
     settings: Annotated[Mapping[str, Mapping[str, object]], Kind(wanted="tables", read=_read_tables)] = (
         attrs.field(repr=mask_tables)
@@ -200,16 +200,16 @@ class Child:
     How one kind of child is restarted, and how much it may hold.
     """
 
-    restart: Annotated[Literal["permanent", "transient", "temporary"], _RESTARTS]
-    max_restarts: CountOrZero
-    within: Duration
-    backoff_first: DurationOrZero
-    backoff_cap: DurationOrZero
-    backoff_jitter: Fraction
-    mailbox: Count
-    idle: Duration
-    grace: DurationOrZero
-    cool_down: DurationOrZero
+    restart: Live[Annotated[Literal["permanent", "transient", "temporary"], _RESTARTS]]
+    max_restarts: Live[CountOrZero]
+    within: Live[Duration]
+    backoff_first: Live[DurationOrZero]
+    backoff_cap: Live[DurationOrZero]
+    backoff_jitter: Live[Fraction]
+    mailbox: Live[Count]
+    idle: Live[Duration]
+    grace: Live[DurationOrZero]
+    cool_down: Live[DurationOrZero]
 
 
 @attrs.frozen(kw_only=True)
@@ -235,8 +235,8 @@ class Log:
     What is logged, and in which form.
     """
 
-    level: Annotated[Literal["debug", "info", "warning", "error", "critical"], _LEVELS]
-    format: Annotated[Literal["auto", "json", "people"], choice("auto", "json", "people")]
+    level: Live[Annotated[Literal["debug", "info", "warning", "error", "critical"], _LEVELS]]
+    format: Live[Annotated[Literal["auto", "json", "people"], choice("auto", "json", "people")]]
 
 
 @attrs.frozen(kw_only=True)

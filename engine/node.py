@@ -18,6 +18,7 @@ from engine.actors.presence import PresenceWriter
 from engine.actors.retention import Retention
 from engine.actors.user import UserMessage
 from engine.domain.event import EpisodeId, UserId
+from engine.live import Live
 from engine.plugin_engine import EngineParts
 from engine.plugin_host import PluginHost
 from engine.runtime.backoff import Backoff
@@ -28,7 +29,7 @@ from engine.runtime.registry import Registry
 from engine.runtime.supervisor import Strategy, Supervisor
 from engine.store.embedded import EmbeddedPostgres
 from engine.store.store import Store
-from engine.topics import Topics, policy_of
+from engine.topics import Topics, catalog_ring, policy_of
 
 Run = Callable[[trio.TaskStatus[None]], Awaitable[None]]
 
@@ -41,7 +42,7 @@ class Node:
     `open` builds it, `run` lives it. A part that crashes is restarted; a crash that escalates ends `run`.
     """
 
-    settings: Settings
+    live: Live
     store: Store
     hub: Channels
     plugins: PluginHost
@@ -59,6 +60,13 @@ class Node:
     retention: Retention
     feed: Feed
     guard: LoopGuard
+
+    @property
+    def settings(self) -> Settings:
+        """
+        The settings in force.
+        """
+        return self.live.settings
 
     @classmethod
     async def open(
@@ -142,8 +150,8 @@ class Node:
             )
             for effect in found
         }
-        return cls(
-            settings=settings,
+        node = cls(
+            live=Live(settings),
             store=store,
             hub=hub,
             plugins=plugins,
@@ -162,6 +170,9 @@ class Node:
             feed=feed,
             guard=guard,
         )
+        node.live.follow(topics.retune)
+        node.live.follow(node._retune)
+        return node
 
     async def run(self, gateway: Run, *, task_status: trio.TaskStatus[None]) -> None:
         """
@@ -237,19 +248,17 @@ class Node:
         }
 
     async def _start(self, gateway: Run) -> None:
-        kinds = self.settings.supervision
         if self.embedded is not None:
-            await self._child("database", "database", kinds.database, self._supervise_postgres)
-        await self._child("bell", "feed", kinds.feed, self._listen)
-        await self._child("presence", "presence", kinds.presence, self.presence.run)
-        await self._child("episodes", "supervisor", kinds.episode, self.episode_supervisor.run)
-        await self._child("users", "supervisor", kinds.episode, self.user_supervisor.run)
-        await self._child("catalog", "catalog", kinds.catalog, self.catalog.run)
-        await self._child("plugins", "supervisor", kinds.plugin, self.plugin_supervisor.run)
+            await self._child("database", "database", self._supervise_postgres)
+        await self._child("bell", "feed", self._listen)
+        await self._child("presence", "presence", self.presence.run)
+        await self._child("episodes", "supervisor", self.episode_supervisor.run)
+        await self._child("users", "supervisor", self.user_supervisor.run)
+        await self._child("catalog", "catalog", self.catalog.run)
+        await self._child("plugins", "supervisor", self.plugin_supervisor.run)
+        policy = policy_of(self.settings.supervision.plugin)
         for name, actor in self.effects.items():
-            spec = ChildSpec(
-                name=name, kind="plugin", run=actor.run, policy=policy_of(kinds.plugin), park=True
-            )
+            spec = ChildSpec(name=name, kind="plugin", run=actor.run, policy=policy, park=True)
             await self.plugin_supervisor.start_child(spec)
         for name, life in self.lives.items():
             if life.has_hooks:
@@ -258,19 +267,50 @@ class Node:
                         name=f"{name}/life",
                         kind="plugin",
                         run=life.run,
-                        policy=policy_of(kinds.plugin),
+                        policy=policy,
                         park=True,
                     )
                 )
-        await self._child("retention", "feed", kinds.feed, self.retention.run)
-        await self._child("feed", "feed", kinds.feed, self.feed.run)
-        # The gateway's drain is what the node's grace is for; a second more, and it is cut off.
-        grace = max(kinds.gateway.grace, self.settings.node.shutdown_grace + 1)
-        await self._child("gateway", "gateway", attrs.evolve(kinds.gateway, grace=grace), gateway)
+        await self._child("retention", "feed", self.retention.run)
+        await self._child("feed", "feed", self.feed.run)
+        await self._child("gateway", "gateway", gateway)
 
-    async def _child(self, name: str, kind: str, settings: Child, run: Run) -> None:
-        spec = ChildSpec(name=name, kind=kind, run=run, policy=policy_of(settings), park=False)
-        await self.root.start_child(spec)
+    async def _child(self, name: str, kind: str, run: Run) -> None:
+        policy = policy_of(_child_settings(self.settings, name))
+        await self.root.start_child(ChildSpec(name=name, kind=kind, run=run, policy=policy, park=False))
+
+    def _retune(self, settings: Settings) -> None:
+        """
+        Let all parts that were made once go by these settings.
+        """
+        kinds = settings.supervision
+        for child in self.root.children():
+            self.root.retune(policy_of(_child_settings(settings, child.name)), only=child.name)
+        for registry in (self.episodes, self.users):
+            kind = kinds.episode
+            registry.retune(policy_of(kind), capacity=kind.mailbox, idle=kind.idle)
+        self.plugin_supervisor.retune(policy_of(kinds.plugin))
+        for effect in self.effects.values():
+            effect.mailbox.resize(kinds.plugin.mailbox)
+            effect.settings = _effect_settings(settings)
+        for life in self.lives.values():
+            life.budget = settings.plugins.life_cycle_budget
+        self.plugins.decision_budget = settings.plugins.decision_budget
+        self.guard.limit = settings.plugins.block_limit
+        realtime = settings.realtime
+        self.catalog.mailbox.resize(kinds.catalog.mailbox)
+        self.catalog.retune(
+            ring=catalog_ring(realtime),
+            replay_limit=realtime.replay_limit,
+            position_interval=realtime.position_interval,
+        )
+        self.presence.interval = settings.presence.write_behind
+        self.presence.heartbeat = settings.presence.heartbeat
+        self.feed.poll, self.feed.batch = settings.feed.poll, settings.feed.batch
+        self.retention.age = settings.retention.events_age
+        self.retention.count = settings.retention.events_per_topic
+        self.retention.interval = settings.retention.interval
+        self.store.retune(settings.database.statement_timeout)
 
     async def _supervise_postgres(self, task_status: trio.TaskStatus[None]) -> None:
         assert self.embedded is not None
@@ -279,6 +319,24 @@ class Node:
     async def _listen(self, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
         await self.store.bell.listen(self.feed.wake)
+
+
+# The tables in [supervision] of the root's children, where they are not called like the child.
+_TABLES = {
+    "bell": "feed",
+    "retention": "feed",
+    "episodes": "episode",
+    "users": "episode",
+    "plugins": "plugin",
+}
+
+
+def _child_settings(settings: Settings, name: str) -> Child:
+    child: Child = getattr(settings.supervision, _TABLES.get(name, name))
+    if name == "gateway":
+        # Its drain is what the node's grace is for; a second more, and it is cut off.
+        return attrs.evolve(child, grace=max(child.grace, settings.node.shutdown_grace + 1))
+    return child
 
 
 def _effect_settings(settings: Settings) -> EffectSettings:

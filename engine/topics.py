@@ -3,10 +3,11 @@
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from weakref import WeakSet
 
 import attrs
 
-from conf.settings import Child, Settings
+from conf.settings import Child, Realtime, Settings
 from engine.actors.catalog import CatalogActor
 from engine.actors.episode import EpisodeActor, EpisodeMessage, PresenceTimes, presence_topic
 from engine.actors.messages import Channels
@@ -42,16 +43,40 @@ def policy_of(child: Child) -> RestartPolicy:
     )
 
 
-@attrs.frozen(kw_only=True)
+def catalog_ring(realtime: Realtime) -> int:
+    """
+    Events of the catalog that are kept in memory: at least what one client can be replayed.
+    """
+    return max(realtime.replay_ring, realtime.replay_limit)
+
+
+@attrs.define(eq=False, kw_only=True)
 class Topics:
     """
-    Makes the actors of topics. Owns nothing.
+    Makes the actors of topics, and knows those that live.
     """
 
     settings: Settings
     store: Store
     hub: Channels
     on_presence: PresenceSink
+    _episodes: WeakSet[EpisodeActor] = attrs.field(factory=WeakSet, init=False)
+    _users: WeakSet[UserActor] = attrs.field(factory=WeakSet, init=False)
+
+    def retune(self, settings: Settings) -> None:
+        """
+        Let the actors that live, and those to come, go by these settings.
+        """
+        self.settings = settings
+        realtime, presence = settings.realtime, settings.presence
+        for episode in self._episodes:
+            episode.times = self._times()
+            episode.presence.active_for = timedelta(seconds=presence.active_for)
+            episode.presence.most = presence.diff_size
+            episode.log.retune(ring=realtime.replay_ring, replay_limit=realtime.replay_limit)
+        for user in self._users:
+            user.position_check = realtime.position_check
+            user.log.retune(ring=realtime.replay_ring, replay_limit=realtime.replay_limit)
 
     def episodes(self, supervisor: Supervisor) -> Registry[EpisodeId, EpisodeMessage]:
         """
@@ -94,7 +119,7 @@ class Topics:
             snapshot=self._catalog_snapshot,
             brought=brought,
             replay_limit=realtime.replay_limit,
-            ring=deque(maxlen=max(realtime.replay_ring, realtime.replay_limit)),
+            ring=deque(maxlen=catalog_ring(realtime)),
             position_interval=realtime.position_interval,
         )
 
@@ -123,20 +148,17 @@ class Topics:
                 "viewers": [viewer.to_json(key) for viewer in present.viewers],
             }
 
-        return EpisodeActor(
+        actor = EpisodeActor(
             id=key,
             mailbox=mailbox,
             hub=self.hub,
             log=self._log(episode_topic(key), head, snapshot),
             presence=Presence(active_for=timedelta(seconds=times.active_for), most=times.diff_size),
-            times=PresenceTimes(
-                tick=times.tick,
-                reload_grace=times.reload_grace,
-                silence=times.active_for / 4,
-                position_check=self.settings.realtime.position_check,
-            ),
+            times=self._times(),
             on_presence=self.on_presence,
         )
+        self._episodes.add(actor)
+        return actor
 
     def user(self, key: UserId, mailbox: Mailbox[UserMessage]) -> UserActor:
         """
@@ -154,10 +176,21 @@ class Topics:
                 "unread": unread,
             }
 
-        return UserActor(
+        actor = UserActor(
             id=key,
             mailbox=mailbox,
             log=self._log(user_topic(key), head, snapshot),
+            position_check=self.settings.realtime.position_check,
+        )
+        self._users.add(actor)
+        return actor
+
+    def _times(self) -> PresenceTimes:
+        times = self.settings.presence
+        return PresenceTimes(
+            tick=times.tick,
+            reload_grace=times.reload_grace,
+            silence=times.active_for / 4,
             position_check=self.settings.realtime.position_check,
         )
 

@@ -9,10 +9,11 @@ from hypercorn.typing import ASGIFramework
 from quart_schema import Info, QuartSchema
 from quart_trio import QuartTrio
 
+from conf.settings import Settings
 from engine.node import Node
 from gateway.auth import Authenticator
 from gateway.limits import RateLimit, SessionLimit
-from gateway.rest import compositions, engine, episodes, metrics, pages, records
+from gateway.rest import compositions, engine, episodes, metrics, pages, records, reload
 from gateway.rest.dispatch import Dispatch
 from gateway.rest.edge import Edge
 from gateway.rest.openapi import Provider
@@ -47,9 +48,18 @@ class Application:
         )
         sessions = SessionLimit(total=limits.sessions, per_user=limits.sessions_per_user)
         rest = _rest(at)
+        dispatch = Dispatch(rest, node.settings.server.max_body)
+
+        def retune(settings: Settings) -> None:
+            dispatch.max_body = settings.server.max_body
+            at.rate.retune(settings.limits.requests_per_second, settings.limits.request_burst)
+            sessions.retune(settings.limits.sessions, settings.limits.sessions_per_user)
+            authenticator.retune(settings.auth)
+
+        node.live.follow(retune)
         return cls(
             rest=rest,
-            dispatch=Dispatch(rest, node.settings.server.max_body),
+            dispatch=dispatch,
             real_time=RealTime(node=node, authenticator=authenticator, sessions=sessions),
             streams=Streams(node=node, authenticator=authenticator, rate=at.rate, sessions=sessions),
         )
@@ -102,6 +112,7 @@ def _rest(at: Edge) -> QuartTrio:
         records.blueprint(at),
         engine.blueprint(at),
         engine.health(at),
+        reload.blueprint(at),
         metrics.blueprint(at),
         pages.blueprint(),
     ):

@@ -50,6 +50,13 @@ class Authenticator:
             return cls(settings, _key_set(Path(settings.jwks_file)), ASYMMETRIC)
         return cls(settings, OctKey.import_key(secret), ["HS256"])
 
+    def retune(self, settings: Auth) -> None:
+        """
+        Go by these settings, for tokens that were verified before, too; the keys stay.
+        """
+        self.settings = settings
+        self._known.clear()
+
     def identify(self, token: str) -> Identity:
         """
         Whom the token proves. Raises AuthError.

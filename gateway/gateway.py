@@ -24,6 +24,17 @@ class Gateway:
     application: Application
     sockets: Sequence[socket]
     settings: Settings
+    _limits: ServerLimits = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._limits = server_limits(self.settings)
+
+    def retune(self, settings: Settings) -> None:
+        """
+        Hold connections to these limits, those that are there too.
+        """
+        for name, value in attrs.asdict(server_limits(settings)).items():
+            setattr(self._limits, name, value)
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """
@@ -45,7 +56,7 @@ class Gateway:
             await serve(
                 cast(ASGIFramework, self.application),
                 self.sockets,
-                server_limits(self.settings),
+                self._limits,
                 shutdown=shutdown,
                 tls=tls_context(self.settings),
                 task_status=task_status,

@@ -47,6 +47,14 @@ class RateLimit:
     burst: float
     _buckets: OrderedDict[Hashable, Bucket] = attrs.field(factory=OrderedDict, init=False)
 
+    def retune(self, rate: float, burst: float) -> None:
+        """
+        Fill all buckets so fast and so far from now on.
+        """
+        self.rate, self.burst = rate, burst
+        for bucket in self._buckets.values():
+            bucket.rate, bucket.burst = rate, burst
+
     def take(self, key: Hashable) -> float:
         """
         Take one of the key's tokens: 0 when there was one, else the seconds until there is.
@@ -71,6 +79,12 @@ class SessionLimit:
     per_user: int
     count: int = attrs.field(default=0, init=False)
     _of_user: Counter[str] = attrs.field(factory=Counter, init=False)
+
+    def retune(self, total: int, per_user: int) -> None:
+        """
+        Let in so many from now on; those who are there stay, also when they are more.
+        """
+        self.total, self.per_user = total, per_user
 
     @property
     def is_full(self) -> bool:

@@ -101,6 +101,13 @@ class CatalogActor:
         """
         return CatalogPosition(self.brought, self.epoch)
 
+    def retune(self, *, ring: int, replay_limit: int, position_interval: float) -> None:
+        """
+        Keep so many of the newest events, send so many at most, and tell the position so often.
+        """
+        self.ring = deque(self.ring, maxlen=ring)
+        self.replay_limit, self.position_interval = replay_limit, position_interval
+
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """
         Publish until cancelled.

@@ -86,6 +86,13 @@ class TopicLog:
     # Events that overtook an earlier one; emptied as soon as the gap is filled.
     _early: dict[Offset, Event] = attrs.field(factory=dict, init=False)
 
+    def retune(self, *, ring: int, replay_limit: int) -> None:
+        """
+        Keep so many of the newest events, and send a returning client so many at most.
+        """
+        self.replay_limit = replay_limit
+        self.ring = deque(self.ring, maxlen=ring)
+
     async def begin(self) -> None:
         """
         Find out where to begin: after a crash behind what subscribers heard last, else behind now.

@@ -209,6 +209,13 @@ class Mailbox(Generic[M]):
         self._unread = kept
         self._fail_in_hand(refusal)
 
+    def resize(self, capacity: int) -> None:
+        """
+        Hold so many messages from now on. Those that are there stay, also when there are more.
+        """
+        self.capacity = capacity
+        self._admit()
+
     def accept(self) -> None:
         """
         Take messages again.
@@ -253,15 +260,18 @@ class Mailbox(Generic[M]):
     def _take(self) -> M:
         message, _ = self._unread.popleft()
         self._received_total += 1
-        if self._tellers:
-            task, waiting = self._tellers.popitem(last=False)
-            self._put(waiting)
-            trio.lowlevel.reschedule(task)
+        self._admit()
         if (reply := _reply_of(message)) is not None:
             self._in_hand.add(reply)
             reply._on_answer = self._in_hand.discard
         self._quiet_since = trio.current_time()
         return message
+
+    def _admit(self) -> None:
+        while self._tellers and len(self._unread) < self.capacity:
+            task, waiting = self._tellers.popitem(last=False)
+            self._put(waiting)
+            trio.lowlevel.reschedule(task)
 
     def _fail_in_hand(self, refusal: Callable[[], EngineError]) -> None:
         while self._in_hand:

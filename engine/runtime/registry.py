@@ -80,6 +80,17 @@ class Registry(Generic[K, M]):
     _started_total: int = attrs.field(default=0, init=False)
     _passivated_total: int = attrs.field(default=0, init=False)
 
+    def retune(self, policy: RestartPolicy, *, capacity: int, idle: float) -> None:
+        """
+        Let all actors, running ones too, live by other numbers.
+        """
+        self.policy = policy
+        self.capacity, self.idle = capacity, idle
+        for mailbox in self._mailboxes.values():
+            mailbox.resize(capacity)
+            mailbox.idle = idle
+        self.supervisor.retune(self.policy)
+
     def tell_nowait(self, key: K, message: M) -> None:
         """
         Tell an actor, which is started if it does not run.

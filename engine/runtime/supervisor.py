@@ -150,6 +150,14 @@ class Supervisor:
         child.scope.cancel()
         return True
 
+    def retune(self, policy: RestartPolicy, *, only: str | None = None) -> None:
+        """
+        Restart the children, or that child only, by another policy; a wait that has begun ends as it was.
+        """
+        for child in self._children.values():
+            if only is None or child.spec.name == only:
+                child.spec = attrs.evolve(child.spec, policy=policy)
+
     def children(self) -> list[ChildInfo]:
         """
         The children in the order of their start.

@@ -70,6 +70,12 @@ class Store:
             bell=Bell(database=patient, conninfo=conninfo, node=node),
         )
 
+    def retune(self, deadline: float) -> None:
+        """
+        Give up a statement within a request after so many seconds.
+        """
+        self.log.database.deadline = deadline
+
     async def aclose(self) -> None:
         """
         Close all connections.

@@ -1,4 +1,4 @@
-"""`greenroom config`: what is wrong with the settings, and which are in force and why. Starts nothing."""
+"""`greenroom config`: what is wrong with the settings, what follows from them, which are in force and why."""
 
 import os
 import sys
@@ -9,7 +9,14 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from conf.consequences import chosen_consequences
 from conf.settings import Loaded, SettingsError, describe, load
+from engine.domain.access import Role
+from gateway.cli.ask import RefusedError, ask
+from gateway.cli.live import Line, line_options
+
+# The status of an answer that names what is wrong.
+INVALID = 422
 
 _config_file = click.option(
     "--config",
@@ -23,7 +30,7 @@ _config_file = click.option(
 @click.group()
 def config() -> None:
     """
-    Check and show the settings.
+    Check, compare and show the settings.
     """
 
 
@@ -31,13 +38,40 @@ def config() -> None:
 @_config_file
 def check(file: Path | None) -> None:
     """
-    Name every mistake in the settings.
+    Name every mistake in the settings, and what follows from those that are right.
 
-    Exits with 0 if there is none, otherwise with 2.
+    Exits with 0 if there is no mistake, otherwise with 2.
     """
     loaded = _load_or_exit(file)
     for source, count in Counter(loaded.sources.values()).items():
         click.echo(f"ok: {source}, {count} {'option' if count == 1 else 'options'}")
+    for consequence in chosen_consequences(loaded):
+        click.echo(f"note: {consequence}")
+
+
+@config.command()
+@line_options
+def diff(url: str, token: str | None, data_dir: Path | None) -> None:
+    """
+    Tell what a reload would change in a running node.
+
+    The node itself reads its file and its environment; nothing is changed. Exits with 0 if nothing differs,
+    with 1 if something does or the node cannot be asked, with 2 if the settings are wrong.
+    """
+    line = Line.of(url, token, data_dir, Role.OPERATOR)
+    try:
+        answer = ask(line, "GET", "/api/v1/engine/reload")
+    except RefusedError as refused:
+        if refused.status != INVALID:
+            raise
+        click.echo(refused.message, err=True)
+        raise SystemExit(2) from None
+    for what, heading in (("changed", "a reload would change"), ("needs_restart", "needs a restart")):
+        for change in answer[what]:
+            click.echo(f"{heading}: {change['option']}: {change['before']} -> {change['after']}")
+    if answer["changed"] or answer["needs_restart"]:
+        raise SystemExit(1)
+    click.echo("nothing differs from what is in force")
 
 
 @config.command()

@@ -37,13 +37,13 @@ class Line:
     """
 
     url: str
-    token: str | None
-    get_token: Callable[[], Awaitable[str]] | None
+    # A new token each time.
+    make_token: Callable[[], str]
 
     @classmethod
-    def of(cls, url: str, token: str | None, data_dir: Path | None) -> "Line":
+    def of(cls, url: str, token: str | None, data_dir: Path | None, role: Role = Role.VIEWER) -> "Line":
         """
-        What the command line says. On the node's own machine its secret makes the token.
+        What the command line says. On the node's own machine its secret makes the token, for that role.
 
         Raises click.UsageError, SettingsError, StartupError.
         """
@@ -52,16 +52,20 @@ class Line:
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--url") from None
         if token:
-            return cls(url=url, token=token, get_token=None)
+            return cls(url=url, make_token=lambda: token)
         if not _is_loopback(host):
             raise click.UsageError(f"{host} wants a token: give --token or {TOKEN_VARIABLE}")
-        return cls(url=url, token=None, get_token=_own_tokens(data_dir))
+        return cls(url=url, make_token=_own_tokens(data_dir, role))
 
     def connect(self) -> AbstractAsyncContextManager[Client]:
         """
         A client of this node; if nobody answers at first, somebody mistyped something, and is told.
         """
-        return connect(self.url, token=self.token, get_token=self.get_token, insist=False)
+        return connect(self.url, get_token=self._get_token, insist=False)
+
+    async def _get_token(self) -> str:
+        await trio.lowlevel.checkpoint()
+        return self.make_token()
 
 
 def line_options(command: F) -> F:
@@ -160,7 +164,7 @@ def _is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
-def _own_tokens(data_dir: Path | None) -> Callable[[], Awaitable[str]]:
+def _own_tokens(data_dir: Path | None, role: Role) -> Callable[[], str]:
     settings = load_settings(None, overrides_of({"node.data_dir": data_dir}))
     if settings.auth.jwks_file:
         raise click.UsageError(
@@ -176,13 +180,7 @@ def _own_tokens(data_dir: Path | None) -> Callable[[], Awaitable[str]]:
             )
         secret = read_secret(directory)
     user = _user()
-    make = partial(issue, secret, user=user, name=user, role=Role.VIEWER, ttl=TOKEN_LASTS)
-
-    async def get_token() -> str:
-        await trio.lowlevel.checkpoint()
-        return make()
-
-    return get_token
+    return partial(issue, secret, user=user, name=user, role=role, ttl=TOKEN_LASTS)
 
 
 def _user() -> str:

@@ -3,8 +3,9 @@
 import os
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -12,7 +13,7 @@ import click
 import structlog
 import trio
 
-from conf.settings import Settings
+from conf.settings import Loaded, Settings, SettingsError, load
 from conf.sources import TEST_HOOKS_VARIABLE
 from engine.errors import StartupError, StoreUnavailableError
 from engine.node import Node
@@ -24,11 +25,13 @@ from engine.store.migrate import migrate
 from gateway import log as logging
 from gateway.app import Application
 from gateway.auth import Authenticator
-from gateway.cli.options import config_option, data_dir_option, load_settings, overrides_of
+from gateway.cli.options import config_option, data_dir_option, overrides_of
 from gateway.gateway import Gateway, tls_context
 from gateway.http.server import listen
 
 log = structlog.get_logger()
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 
 
 @click.command()
@@ -43,12 +46,12 @@ def serve(config: Path | None, host: str | None, port: int | None, data_dir: Pat
     With nothing configured it listens on 127.0.0.1:8000 and starts a PostgreSQL of its own under the data
     directory. Exits with 0 after a drain, with 2 when it cannot start, with 1 when it fails.
     """
-    settings = load_settings(
-        config, overrides_of({"server.host": host, "server.port": port, "node.data_dir": data_dir})
-    )
+    overrides = overrides_of({"server.host": host, "server.port": port, "node.data_dir": data_dir})
+    read = partial(load, config, environ=os.environ, overrides=overrides)
+    settings = read().settings
     logging.configure(settings.log)
     with ExitStack() as stack:
-        running = prepare(settings, stack)
+        running = prepare(settings, stack, read)
         stack.enter_context(short_pauses())
         trio.run(running.run, strict_exception_groups=True)
 
@@ -65,6 +68,8 @@ class Running:
     authenticator: Authenticator
     embedded: EmbeddedPostgres | None
     sockets: list[socket.socket]
+    # Reads the settings anew.
+    read: Callable[[], Loaded]
 
     async def run(self) -> None:
         """
@@ -79,15 +84,23 @@ class Running:
             sockets=self.sockets,
             settings=self.settings,
         )
+        node.live.source = self.read
+        node.live.follow(gateway.retune)
+        node.live.follow(lambda settings: logging.configure(settings.log))
         async with trio.open_nursery() as nursery:
-            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGUSR2) as signals:
+            with trio.open_signal_receiver(*SIGNALS) as signals:
                 await nursery.start(lambda task_status: node.run(gateway.run, task_status=task_status))
                 click.echo(self._ready_line())
                 async for number in signals:
-                    if number != signal.SIGUSR2:
+                    if number == signal.SIGHUP:
+                        # It has told the log what is wrong; the old settings stay.
+                        with suppress(SettingsError):
+                            node.live.reload()
+                    elif number == signal.SIGUSR2:
+                        if os.environ.get(TEST_HOOKS_VARIABLE) == "1":
+                            node.crash_episodes()
+                    else:
                         break
-                    if os.environ.get(TEST_HOOKS_VARIABLE) == "1":
-                        node.crash_episodes()
             log.info("draining", grace=self.settings.node.shutdown_grace)
             await node.stop()
 
@@ -101,7 +114,7 @@ class Running:
         return f"greenroom ready on {scheme}://{host}:{port} ({database}, data in {where}, pid {os.getpid()})"
 
 
-def prepare(settings: Settings, stack: ExitStack) -> Running:
+def prepare(settings: Settings, stack: ExitStack, read: Callable[[], Loaded]) -> Running:
     """
     Everything that must be there before the event loop: port, data directory, database, schema, plugins.
 
@@ -131,6 +144,7 @@ def prepare(settings: Settings, stack: ExitStack) -> Running:
         authenticator=authenticator,
         embedded=embedded,
         sockets=sockets,
+        read=read,
     )
 
 

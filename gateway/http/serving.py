@@ -11,10 +11,12 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class ServerLimits:
     """
     What one client may take: times in seconds, sizes in bytes; `backlog` in connections.
+
+    A reload changes it in place; what is under way ends under what it began with.
     """
 
     header_timeout: float

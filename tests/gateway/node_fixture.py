@@ -331,6 +331,7 @@ async def start_node(
         ended=trio.Event(),
     )
     gateway = Gateway(application=application, sockets=sockets, settings=settings)
+    node.live.follow(gateway.retune)
 
     async def run(task_status: Any) -> None:
         await node.run(gateway.run, task_status=task_status)

@@ -259,3 +259,24 @@ async def test_a_message_that_waits_is_received_however_long_the_turn_before_too
         await trio.sleep(60)
         assert mailbox.statistics().oldest_age == pytest.approx(60)
         assert await mailbox.receive_or_idle() == "hello"
+
+
+async def test_a_mailbox_that_grows_lets_in_who_waits_and_one_that_shrinks_keeps_what_it_has():
+    """
+    A reload changes the size of a running actor's mailbox: nobody is overtaken, nothing is lost.
+    """
+    mailbox = Mailbox[int](1)
+    mailbox.tell_nowait(1)
+    async with trio.open_nursery() as nursery:
+        for number in (2, 3, 4):
+            nursery.start_soon(mailbox.tell, number)
+            await wait_all_tasks_blocked()
+        mailbox.resize(3)
+        assert len(mailbox) == 3
+        mailbox.resize(1)
+        assert [await mailbox.receive() for _ in range(2)] == [1, 2]
+        # Two were too many already: who waits is let in when there is room.
+        assert mailbox.statistics().depth == 1
+        with pytest.raises(MailboxFullError):
+            mailbox.tell_nowait(5)
+        assert [await mailbox.receive() for _ in range(2)] == [3, 4]
