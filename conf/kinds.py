@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
@@ -92,6 +93,13 @@ def read_text(value: object, *, least: int = 0) -> str:
     return value
 
 
+def _read_http_url(value: object) -> str:
+    url = read_text(value)
+    if url and re.fullmatch(r"https?://[^/@\s]+(/\S*)?", url) is None:
+        raise ValueError(value)
+    return url
+
+
 def number_or_text(text: str) -> int | float | str:
     """
     Turn a number's text into the number, and leave other text as it is: "30", but also "30s".
@@ -165,6 +173,10 @@ Flag = Annotated[
 Text = Annotated[str, Kind(wanted="a text", read=read_text)]
 SomeText = Annotated[
     str, Kind(wanted="a text that is not empty", read=lambda value: read_text(value, least=1))
+]
+HttpUrl = Annotated[
+    str,
+    Kind(wanted="a URL with http:// or https:// and without a user's name, or empty", read=_read_http_url),
 ]
 Names = Annotated[
     tuple[str, ...],

@@ -29,6 +29,7 @@ from conf.tree import (
     Retention,
     Server,
     Settings,
+    Sqs,
     Supervision,
 )
 
@@ -49,6 +50,7 @@ __all__ = [
     "Server",
     "Settings",
     "SettingsError",
+    "Sqs",
     "Supervision",
     "describe",
     "load",

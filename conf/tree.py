@@ -9,7 +9,20 @@ from typing import Annotated, Literal
 import attrs
 import platformdirs
 
-from conf.kinds import Count, CountOrZero, Flag, Fraction, Kind, Live, Names, SomeText, Text, choice, whole
+from conf.kinds import (
+    Count,
+    CountOrZero,
+    Flag,
+    Fraction,
+    HttpUrl,
+    Kind,
+    Live,
+    Names,
+    SomeText,
+    Text,
+    choice,
+    whole,
+)
 from conf.masks import DATABASE_URL, SECRET, mask_tables
 from conf.units import Duration, DurationOrZero, Size, duration
 
@@ -195,6 +208,24 @@ class Plugins:
 
 
 @attrs.frozen(kw_only=True)
+class Sqs:
+    """
+    The queue of SQS that jobs come from, if there is one, and how it is read.
+    """
+
+    queue_url: HttpUrl
+    region: Text
+    endpoint: HttpUrl
+    # A poll cannot be broken off, so the node's end waits for it.
+    wait: Annotated[float, duration(most=5)]
+    request_timeout: Duration
+    # SQS itself knows no longer one.
+    visibility_timeout: Annotated[float, duration(most=43_200)]
+    in_flight: Count
+    lease: Duration
+
+
+@attrs.frozen(kw_only=True)
 class Child:
     """
     How one kind of child is restarted, and how much it may hold.
@@ -255,5 +286,6 @@ class Settings:
     feed: Feed
     retention: Retention
     plugins: Plugins
+    sqs: Sqs
     supervision: Supervision
     log: Log

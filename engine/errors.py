@@ -23,6 +23,14 @@ class StoreUnavailableError(EngineError):
     """
 
 
+class SourceUnavailableError(EngineError):
+    """
+    A job source is away, slower than its deadline, or refuses. Nothing is known of the request's fate.
+
+    Try again with backoff: whatever is asked of a source may be asked twice.
+    """
+
+
 class MailboxFullError(EngineError):
     """
     The actor does not keep up. Drop what can be brought again later, refuse what cannot.

@@ -8,6 +8,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import psycopg.conninfo
@@ -17,6 +18,9 @@ import structlog
 
 from engine.store.embedded import EmbeddedPostgres
 from engine.store.migrate import migrate
+
+if TYPE_CHECKING:
+    from tests.queue_service import QueueService
 
 _numbers = itertools.count(1)
 
@@ -79,6 +83,27 @@ def _database(server: str, name: str, template: str = "template1") -> Iterator[s
         connection.execute(create.format(identifier, psycopg.sql.Identifier(template)))
         yield psycopg.conninfo.make_conninfo(server, dbname=name)
         connection.execute(drop.format(identifier))
+
+
+@pytest.fixture(scope="session")
+def _ministack(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[QueueService]":
+    # Not before somebody needs it: boto3 takes its time.
+    from tests.queue_service import serving
+
+    with serving(tmp_path_factory.mktemp("sqs")) as service:
+        yield service
+
+
+@pytest.fixture
+def queue_service(_ministack: "QueueService", monkeypatch: pytest.MonkeyPatch) -> "QueueService":
+    """
+    A real SQS endpoint, shared by all tests, and credentials for it where boto3 looks for them.
+    """
+    from tests.queue_service import CREDENTIALS
+
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    return _ministack
 
 
 @pytest.fixture
