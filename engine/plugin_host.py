@@ -17,6 +17,7 @@ from engine.domain.access import Action, Identity
 from engine.domain.fields import FieldError
 from engine.errors import PluginError
 from engine.plugin_engine import EngineParts, PluginEngine
+from engine.plugin_jobs import JobHandlers
 from engine.plugin_metrics import metric_prefix
 from engine.runtime.foreign import Function, OverBudgetError, Runner
 from engine.runtime.loop_guard import LoopGuard
@@ -66,6 +67,7 @@ class PluginHost:
     decision_budget: float
     runner: Runner = attrs.field(factory=lambda: Runner(guard=LoopGuard(BLOCK_LIMIT)))
     engines: dict[str, PluginEngine] = attrs.field(factory=dict, init=False)
+    jobs: JobHandlers = attrs.field(factory=JobHandlers, init=False)
     # By hook, in the order in which they are asked.
     _functions: dict[str, list[Function]] = attrs.field(factory=dict, init=False)
     _manager: pluggy.PluginManager = attrs.field(init=False)
@@ -116,6 +118,8 @@ class PluginHost:
             )
         self.engines[name] = PluginEngine(plugin=name)
         self._functions.clear()
+        if (function := self.function(name, "job_handlers")) is not None:
+            self.jobs.add(name, self._handlers_of(function))
 
     def bind(self, parts: EngineParts) -> None:
         """
@@ -212,6 +216,12 @@ class PluginHost:
             errors.extend(answer or ())
         return tuple(errors)
 
+    def _handlers_of(self, function: Function) -> list[object]:
+        try:
+            return list(function.call())
+        except Exception as error:
+            raise PluginError(f"plugin {function.owner}: job_handlers failed: {error!r}") from error
+
     async def _decide(self, function: Function, *given: object) -> Any:
         plugin, engine = function.owner, self.engines[function.owner]
         try:
@@ -238,6 +248,8 @@ def _by_name(implementation: pluggy.HookImpl, caller: pluggy.HookCaller) -> Call
 def _check(plugin: str, hook: str, implementation: pluggy.HookImpl) -> None:
     if implementation.hookwrapper or implementation.wrapper:
         raise PluginError(f"plugin {plugin}: {hook} is a wrapper; hooks here stand each for itself")
+    if hook == "job_handlers" and inspect.iscoroutinefunction(implementation.function):
+        raise PluginError(f"plugin {plugin}: {hook} is asked before the engine runs and must be a plain def")
 
 
 def _load(point: EntryPoint) -> object:

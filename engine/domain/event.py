@@ -10,6 +10,7 @@ import attrs
 EventId = NewType("EventId", str)
 UserId = NewType("UserId", str)
 EpisodeId = NewType("EpisodeId", str)
+JobId = NewType("JobId", str)
 Topic = NewType("Topic", str)
 Offset = NewType("Offset", int)
 Epoch = NewType("Epoch", str)
@@ -18,6 +19,8 @@ Epoch = NewType("Epoch", str)
 Json = Mapping[str, object]
 
 CATALOG = Topic("catalog")
+# The log of jobs that belong to no episode.
+JOBS = Topic("jobs")
 
 _PLACE = re.compile(r"([0-9]{1,18})-([0-9]{1,19})")
 

@@ -1,5 +1,6 @@
 """Checks of single fields, and the errors that name every bad one. Knows nothing of HTTP."""
 
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -77,6 +78,25 @@ def one_of(values: Iterable[str]) -> Check:
         if value not in allowed:
             raise ValueError(rule)
         return value
+
+    return check
+
+
+def uuid_text(*, optional: bool = False) -> Check:
+    """
+    A UUID, kept in its one spelling.
+    """
+    rule = "must be a UUID" + (" or null" if optional else "")
+
+    def check(value: object) -> object:
+        if value is None and optional:
+            return None
+        if not isinstance(value, str):
+            raise ValueError(rule)
+        try:
+            return str(uuid.UUID(value))
+        except ValueError:
+            raise ValueError(rule) from None
 
     return check
 

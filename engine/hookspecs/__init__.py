@@ -5,6 +5,7 @@ import pluggy
 from engine.domain.access import Action, Identity, Role
 from engine.domain.event import EpisodeId, Event, Topic, UserId
 from engine.domain.fields import FieldError
+from engine.domain.job import Job
 from engine.domain.presence import Viewer
 from engine.hookspecs.given import (
     Context,
@@ -24,8 +25,10 @@ from engine.hookspecs.hooks import (
     PROJECT,
     DecisionHooks,
     EffectHooks,
+    JobHooks,
     LifeCycleHooks,
 )
+from engine.hookspecs.jobs import Discard, JobContext, JobHandler, JobStoppedError, JobTransaction, Retry
 
 __all__ = [
     "DECISIONS",
@@ -37,6 +40,7 @@ __all__ = [
     "Context",
     "Counter",
     "DecisionHooks",
+    "Discard",
     "EffectHooks",
     "Engine",
     "EpisodeId",
@@ -45,9 +49,16 @@ __all__ = [
     "Gauge",
     "Histogram",
     "Identity",
+    "Job",
+    "JobContext",
+    "JobHandler",
+    "JobHooks",
+    "JobStoppedError",
+    "JobTransaction",
     "LifeCycleHooks",
     "Metrics",
     "Resource",
+    "Retry",
     "Role",
     "Topic",
     "Transaction",

@@ -9,6 +9,7 @@ from engine.domain.access import Action, Identity
 from engine.domain.event import Event
 from engine.domain.fields import FieldError
 from engine.hookspecs.given import Context, Engine, Resource
+from engine.hookspecs.jobs import JobHandler
 
 PROJECT = "greenroom"
 ENTRY_POINTS = "greenroom.plugins"
@@ -86,6 +87,13 @@ class EffectHooks:
         ...
 
     @hookspec
+    async def on_job_queued(self, context: Context, event: Event) -> None:
+        """
+        A job waits to be run: it was submitted, queued again by hand, or given back by a node: `data["job"]`.
+        """
+        ...
+
+    @hookspec
     async def on_job_processor_started(self, context: Context, event: Event) -> None:
         """
         A job's attempt has begun: `data["job"]`.
@@ -117,6 +125,13 @@ class EffectHooks:
     async def on_job_failed(self, context: Context, event: Event) -> None:
         """
         A job has failed for good: `data["job"]`, `data["error"]`.
+        """
+        ...
+
+    @hookspec
+    async def on_job_cancelled(self, context: Context, event: Event) -> None:
+        """
+        Somebody has cancelled a job: `data["job"]`; who it was is the event's `user`.
         """
         ...
 
@@ -173,7 +188,20 @@ class LifeCycleHooks:
         ...
 
 
+class JobHooks:
+    """
+    What a plugin can run, asked once, when it is loaded.
+    """
+
+    @hookspec
+    def job_handlers(self) -> Iterable[JobHandler]:
+        """
+        Answer the handlers of the plugin's job types; of each type there is one in all of the node.
+        """
+        return ()
+
+
 # What a plugin manager is given, and what the documentation must have.
-GROUPS = (EffectHooks, DecisionHooks, LifeCycleHooks)
+GROUPS = (EffectHooks, DecisionHooks, LifeCycleHooks, JobHooks)
 EFFECTS = tuple(name for name in vars(EffectHooks) if name.startswith("on_"))
 DECISIONS = ("authorize", "validate_episode")

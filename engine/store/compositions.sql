@@ -21,8 +21,8 @@ with locked as (
     from composition where episodes.id = composition.episode_id
     returning log_offset
 )
-insert into events (id, topic, topic_offset, epoch, type, data, "user", request, created_at)
-select %(event_id)s, %(topic)s, log_offset, %(epoch)s, %(type)s, %(data)s, %(user)s, %(request)s, %(at)s
+insert into events (xid, id, topic, topic_offset, epoch, type, data, "user", request, created_at)
+select log_place(), %(event_id)s, %(topic)s, log_offset, %(epoch)s, %(type)s, %(data)s, %(user)s, %(request)s, %(at)s
 from episode
 returning xid::text::bigint, seq, topic_offset
 
@@ -40,8 +40,8 @@ with locked as (
     from composition where episodes.id = composition.episode_id
     returning log_offset
 )
-insert into events (id, topic, topic_offset, epoch, type, data, "user", request, created_at)
-select %(event_id)s, %(topic)s, log_offset, %(epoch)s, %(type)s, %(data)s, %(user)s, %(request)s, %(at)s
+insert into events (xid, id, topic, topic_offset, epoch, type, data, "user", request, created_at)
+select log_place(), %(event_id)s, %(topic)s, log_offset, %(epoch)s, %(type)s, %(data)s, %(user)s, %(request)s, %(at)s
 from episode
 returning xid::text::bigint, seq, topic_offset
 
@@ -57,7 +57,7 @@ with locked as (
     from composition where episodes.id = composition.episode_id
     returning log_offset
 )
-insert into events (id, topic, topic_offset, epoch, type, data, "user", request, created_at)
-select %(event_id)s, %(topic)s, log_offset, %(epoch)s, %(type)s, %(data)s, %(user)s, %(request)s, %(at)s
+insert into events (xid, id, topic, topic_offset, epoch, type, data, "user", request, created_at)
+select log_place(), %(event_id)s, %(topic)s, log_offset, %(epoch)s, %(type)s, %(data)s, %(user)s, %(request)s, %(at)s
 from episode
 returning xid::text::bigint, seq, topic_offset

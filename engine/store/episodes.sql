@@ -43,7 +43,8 @@ returning xid::text::bigint, seq, topic_offset
 
 -- name: update
 -- The lock first: waiting for it in the update, a writer would have its transaction id already, and with it
--- a place in the log before that of the writer it waits for.
+-- a place in the log before that of the writer it waits for. It may have one nevertheless, if it waits for the
+-- row a second time, because a third was faster: hence log_place(), which is behind all of them.
 with locked as (
     select id from episodes
     where id = %(id)s and version = %(version)s and deleted_at is null
@@ -56,8 +57,8 @@ with locked as (
     from locked where episodes.id = locked.id
     returning log_offset
 )
-insert into events (id, topic, topic_offset, epoch, type, data, "user", request, created_at)
-select %(event_id)s, %(topic)s, log_offset, %(epoch)s, %(type)s, %(data)s, %(user)s, %(request)s, %(at)s
+insert into events (xid, id, topic, topic_offset, epoch, type, data, "user", request, created_at)
+select log_place(), %(event_id)s, %(topic)s, log_offset, %(epoch)s, %(type)s, %(data)s, %(user)s, %(request)s, %(at)s
 from episode
 returning xid::text::bigint, seq, topic_offset
 
@@ -72,8 +73,8 @@ with locked as (
     from locked where episodes.id = locked.id
     returning log_offset
 )
-insert into events (id, topic, topic_offset, epoch, type, data, "user", request, created_at)
-select %(event_id)s, %(topic)s, log_offset, %(epoch)s, %(type)s, %(data)s, %(user)s, %(request)s, %(at)s
+insert into events (xid, id, topic, topic_offset, epoch, type, data, "user", request, created_at)
+select log_place(), %(event_id)s, %(topic)s, log_offset, %(epoch)s, %(type)s, %(data)s, %(user)s, %(request)s, %(at)s
 from episode
 returning xid::text::bigint, seq, topic_offset
 

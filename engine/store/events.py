@@ -66,7 +66,7 @@ class EventLog:
         The next events in commit order, as far as nothing older can still commit.
         """
         params = {"xid": place.xid, "seq": place.seq, "limit": limit}
-        return [_event(row) for row in await self.database.fetch(_SQL["after"], params)]
+        return [event_of_row(row) for row in await self.database.fetch(_SQL["after"], params)]
 
     async def after_of_episodes(self, place: LogPlace, until: LogPlace, limit: int) -> list[Event]:
         """
@@ -74,7 +74,7 @@ class EventLog:
         """
         params = {"xid": place.xid, "seq": place.seq, "limit": limit}
         params |= {"until_xid": until.xid, "until_seq": until.seq}
-        return [_event(row) for row in await self.database.fetch(_SQL["after_of_episodes"], params)]
+        return [event_of_row(row) for row in await self.database.fetch(_SQL["after_of_episodes"], params)]
 
     async def newest_of_episodes(self, until: LogPlace, limit: int) -> list[Event]:
         """
@@ -82,7 +82,7 @@ class EventLog:
         """
         params = {"xid": until.xid, "seq": until.seq, "limit": limit}
         rows = await self.database.fetch(_SQL["newest_of_episodes"], params)
-        return [_event(row) for row in reversed(rows)]
+        return [event_of_row(row) for row in reversed(rows)]
 
     async def cut(self) -> LogPlace:
         """
@@ -122,7 +122,7 @@ class EventLog:
         The next events of one topic, in offset order.
         """
         params = {"topic": topic, "offset": offset, "limit": limit}
-        return [_event(row) for row in await self.database.fetch(_SQL["since"], params)]
+        return [event_of_row(row) for row in await self.database.fetch(_SQL["since"], params)]
 
 
 @attrs.frozen(kw_only=True)
@@ -179,7 +179,10 @@ class PendingEvent:
         )
 
 
-def _event(row: Row) -> Event:
+def event_of_row(row: Row) -> Event:
+    """
+    An event from all its columns, in the order of events.sql.
+    """
     xid, seq, event_id, topic, offset, epoch, kind, data, user, request, at = row
     return Event(
         place=LogPlace(xid, seq),

@@ -49,8 +49,8 @@ with durably as (
     on conflict (user_id) do update set log_offset = user_logs.log_offset + 1
     returning log_offset
 )
-insert into events (id, topic, topic_offset, epoch, type, data, "user", request, created_at)
-select %(event_id)s, %(topic)s, log_offset, %(epoch)s, %(type)s, %(data)s, %(user)s, %(request)s, %(at)s
+insert into events (xid, id, topic, topic_offset, epoch, type, data, "user", request, created_at)
+select log_place(), %(event_id)s, %(topic)s, log_offset, %(epoch)s, %(type)s, %(data)s, %(user)s, %(request)s, %(at)s
 from head, durably
 
 -- name: cut

@@ -1,6 +1,7 @@
 """The store as a whole, on two pools: slow effects never take a request's connection."""
 
 import attrs
+import trio
 from psycopg.types.json import JsonbDumper
 
 from engine.domain.event import Epoch
@@ -10,6 +11,8 @@ from engine.store.cursors import Cursors
 from engine.store.episode_list import EpisodeList
 from engine.store.episodes import Episodes
 from engine.store.events import EventLog
+from engine.store.job_list import JobList
+from engine.store.jobs import Jobs
 from engine.store.pool import Pool
 from engine.store.postgres import Database
 from engine.store.presence import PresenceRows
@@ -18,6 +21,8 @@ from engine.store.trio_psycopg import TrioConnection
 
 # Seconds for a statement that nobody waits for at a screen.
 BACKGROUND_DEADLINE = 10.0
+# Connections for claiming jobs, for committing what became of them, for their leases.
+JOB_CONNECTIONS = 3
 
 
 @attrs.frozen(kw_only=True)
@@ -28,6 +33,10 @@ class Store:
 
     requests: Pool
     background: Pool
+    # Statements of the engine about jobs: nothing that a handler does keeps them waiting for a connection.
+    job_pool: Pool
+    # Transactions of handlers.
+    handler_pool: Pool
     epoch: Epoch
     log: EventLog
     # The same, for work that no request waits for.
@@ -39,10 +48,23 @@ class Store:
     cursors: Cursors
     presence: PresenceRows
     bell: Bell
+    # Jobs, for requests.
+    jobs: Jobs
+    job_list: JobList
+    # The same, for those who run them.
+    patient_jobs: Jobs
+    patient_job_list: JobList
 
     @classmethod
     async def open(
-        cls, conninfo: str, *, node: str, pool_size: int, background_size: int, deadline: float
+        cls,
+        conninfo: str,
+        *,
+        node: str,
+        pool_size: int,
+        background_size: int,
+        deadline: float,
+        handler_size: int = 4,
     ) -> "Store":
         """
         The store of a migrated database. `deadline` is for a statement within a request, in seconds.
@@ -51,13 +73,18 @@ class Store:
         """
         requests = Pool(conninfo, size=pool_size)
         background = Pool(conninfo, size=background_size, configure=_for_the_background)
+        job_pool = Pool(conninfo, size=JOB_CONNECTIONS)
+        handlers = Pool(conninfo, size=handler_size, configure=_for_foreign_code)
         urgent = Database(pool=requests, deadline=deadline)
+        for_jobs = Database(pool=job_pool, deadline=BACKGROUND_DEADLINE)
         patient = Database(pool=background, deadline=BACKGROUND_DEADLINE)
         log = EventLog(database=urgent)
         epoch = await log.epoch()
         return cls(
             requests=requests,
             background=background,
+            job_pool=job_pool,
+            handler_pool=handlers,
             epoch=epoch,
             log=log,
             patient_log=EventLog(database=patient),
@@ -68,6 +95,10 @@ class Store:
             cursors=Cursors(database=patient, epoch=epoch),
             presence=PresenceRows(database=patient, node=node),
             bell=Bell(database=patient, conninfo=conninfo, node=node),
+            jobs=Jobs(database=urgent, epoch=epoch),
+            job_list=JobList(database=urgent),
+            patient_jobs=Jobs(database=for_jobs, epoch=epoch),
+            patient_job_list=JobList(database=for_jobs),
         )
 
     def retune(self, deadline: float) -> None:
@@ -80,13 +111,18 @@ class Store:
         """
         Close all connections.
         """
-        await self.requests.aclose()
-        await self.background.aclose()
+        for pool in (self.requests, self.background, self.job_pool, self.handler_pool):
+            await pool.aclose()
+
+
+async def _for_foreign_code(connection: TrioConnection) -> None:
+    # Plugins know no psycopg, and so none of its wrappers.
+    connection.adapters.register_dumper(dict, JsonbDumper)
+    await trio.lowlevel.checkpoint()
 
 
 async def _for_the_background(connection: TrioConnection) -> None:
-    # Plugins know no psycopg, and so none of its wrappers.
-    connection.adapters.register_dumper(dict, JsonbDumper)
+    await _for_foreign_code(connection)
     # A crash of PostgreSQL may lose the last of these commits. An effect then loses the move of its cursor,
     # too, and is made again; presence is written anew: nothing is bought by waiting for the disk.
     await connection.execute("set synchronous_commit = off")

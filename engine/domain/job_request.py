@@ -1,0 +1,108 @@
+"""What somebody may ask for when submitting a job. Pure; what a payload must hold, its handler knows."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from engine.domain.event import EpisodeId, JobId, Request, UserId
+from engine.domain.fields import Check, Invalid, check_fields, text, uuid_text, whole_number
+
+TYPE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
+MAX_TYPE = 100
+# Seconds: a week for an attempt, a year for a delay.
+MAX_TIMEOUT = 604_800
+MAX_DELAY = 31_536_000
+HIGHEST_PRIORITY = 9
+
+
+@attrs.frozen(kw_only=True)
+class NewJob:
+    """
+    A job to be queued, as it was checked. `delay` and `timeout` are in seconds.
+    """
+
+    id: JobId
+    type: str
+    payload: Mapping[str, Any]
+    max_attempts: int
+    timeout: float
+    priority: int = 0
+    delay: float = 0.0
+    unique_key: str | None = None
+    episode_id: EpisodeId | None = None
+    source: str
+    user: UserId
+    request: Request
+
+
+def is_type(name: str) -> bool:
+    """
+    Whether it can be a job's type: lower case words joined by dots.
+    """
+    return len(name) <= MAX_TYPE and TYPE.fullmatch(name) is not None
+
+
+def _type(value: object) -> object:
+    if not isinstance(value, str) or not is_type(value):
+        raise ValueError('must be lower case words joined by dots, such as "episode.import"')
+    return value
+
+
+def _object(value: object) -> object:
+    if not isinstance(value, Mapping):
+        raise ValueError("must be a JSON object")
+    if _has_nul(value):
+        raise ValueError("must not contain the NUL character")
+    return value
+
+
+def _has_nul(value: object) -> bool:
+    # PostgreSQL's jsonb cannot hold it.
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, Mapping):
+        return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
+    return isinstance(value, list) and any(map(_has_nul, value))
+
+
+def _seconds(most: float, *, positive: bool) -> Check:
+    rule = f"must be a number of seconds, {'more than 0' if positive else '0 or more'} and at most {most:g}"
+
+    def check(value: object) -> object:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(rule)
+        if not 0 <= value <= most or (positive and value == 0):
+            raise ValueError(rule)
+        return float(value)
+
+    return check
+
+
+def _given(check: Check, rule: str) -> Check:
+    def checked(value: object) -> object:
+        if value is None:
+            raise ValueError(rule)
+        return check(value)
+
+    return checked
+
+
+FIELDS: Mapping[str, Check] = {
+    "type": _type,
+    "payload": _object,
+    "episode_id": uuid_text(optional=True),
+    "priority": _given(whole_number(least=0, most=HIGHEST_PRIORITY), "must be an integer from 0 to 9"),
+    "delay": _seconds(MAX_DELAY, positive=False),
+    "unique_key": text(least=1, most=200, optional=True),
+    "max_attempts": _given(whole_number(least=1, most=100), "must be an integer from 1 to 100"),
+    "timeout": _seconds(MAX_TIMEOUT, positive=True),
+}
+
+
+def parse(given: object) -> dict[str, Any] | Invalid:
+    """
+    The checked fields of a submission: `type` is required.
+    """
+    return check_fields(given, FIELDS, required=("type",))

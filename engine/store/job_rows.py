@@ -1,0 +1,105 @@
+"""How jobs and their changes look in rows and parameters; the SQL is in jobs.sql and job_list.sql."""
+
+from typing import Any
+
+import attrs
+
+from engine.domain.event import EpisodeId, JobId, Request, UserId
+from engine.domain.job import Job, JobChange, JobState
+from engine.domain.job_request import NewJob
+from engine.store.postgres import Row
+
+
+def job_of_row(row: Row) -> Job:
+    """
+    A job from all its columns, in the order of jobs.sql.
+    """
+    (job_id, seq, kind, state, priority, payload, result, error, attempt, max_attempts) = row[:10]
+    (timeout, next_run_at, owner, until, fence, external_seq, unique_key, asked_at, asked_by) = row[10:19]
+    (progress, message, source, user, request, episode_id, created, updated, started, finished) = row[19:]
+    return Job(
+        id=JobId(job_id),
+        seq=seq,
+        type=kind,
+        state=JobState(state),
+        priority=priority,
+        payload=payload,
+        result=result,
+        error=error,
+        attempt=attempt,
+        max_attempts=max_attempts,
+        timeout=timeout,
+        next_run_at=next_run_at,
+        lease_owner=owner,
+        lease_until=until,
+        fence=fence,
+        external_seq=external_seq,
+        unique_key=unique_key,
+        cancel_requested_at=asked_at,
+        cancel_requested_by=None if asked_by is None else UserId(asked_by),
+        progress=progress,
+        message=message,
+        source=source,
+        submitted_by=UserId(user),
+        request=Request(**request),
+        episode_id=None if episode_id is None else EpisodeId(episode_id),
+        created_at=created,
+        updated_at=updated,
+        started_at=started,
+        finished_at=finished,
+    )
+
+
+def new_job_params(job: NewJob) -> dict[str, Any]:
+    """
+    A job to be inserted, as an item of the parameter `jobs`.
+    """
+    return {
+        "id": job.id,
+        "type": job.type,
+        "payload": job.payload,
+        "max_attempts": job.max_attempts,
+        "timeout": job.timeout,
+        "priority": job.priority,
+        "delay": job.delay,
+        "unique_key": job.unique_key,
+        "episode_id": job.episode_id,
+        "source": job.source,
+        "submitted_by": job.user,
+        "request": request_json(job.request),
+    }
+
+
+def change_params(change: JobChange) -> dict[str, Any]:
+    """
+    A transition, as an item of the parameter `changes`.
+    """
+    return {
+        "job": change.job,
+        "expects": [state.value for state in change.expects],
+        "fence": change.fence,
+        "lapsed": change.lapsed,
+        "seq_before": change.external_seq,
+        "type": change.event.type,
+        "data": change.event.data,
+        "user": change.user,
+        "request": None if change.request is None else request_json(change.request),
+        "state": change.state.value,
+        "attempt": change.attempt,
+        "new_fence": change.new_fence,
+        "new_seq": change.new_external_seq,
+        "delay": change.delay,
+        "lease_owner": change.lease_owner,
+        "lease": change.lease,
+        "result": change.result,
+        "error": change.error,
+        "progress": change.progress,
+        "message": change.message,
+    }
+
+
+def request_json(request: Request) -> dict[str, Any]:
+    """
+    Where something came from, as it is kept.
+    """
+    return attrs.asdict(request, filter=lambda _, value: value is not None)

@@ -1,0 +1,371 @@
+"""Jobs in the store: each transition is a row and its event, at most once, whoever else is at it."""
+
+from functools import partial
+
+import attrs
+import pytest
+import trio
+
+from engine.domain import job as decide
+from engine.domain.event import EpisodeId, LogPlace
+from engine.domain.job import JobState
+from engine.errors import StoreUnavailableError
+from engine.store.job_list import JobQuery
+from tests.contract.crew import Crew, new_job
+from tests.contract.studio import ALICE, PATIENCE
+
+# A job with the unique key k, past the product.
+UNCOMMITTED = """
+insert into processing_queue (id, type, state, payload, max_attempts, timeout, priority, next_run_at, delayed,
+                              unique_key, source, submitted_by, request, created_at, updated_at)
+values (gen_random_uuid(), 'test.noop', 'queued', '{}', 1, 1, 0, now(), false, 'k', '', '', '{}',
+        now(), now())
+"""
+
+
+@pytest.fixture
+def crew(store):
+    return Crew(store)
+
+
+def id_of(event) -> EpisodeId:
+    return EpisodeId(event.topic.removeprefix("episode:"))
+
+
+async def test_a_job_goes_its_way_and_each_step_is_in_the_log(crew):
+    """
+    Submitted, claimed, completed: the row says so, and so do three events in order.
+    """
+    job = await crew.add(payload={"a": 1})
+    assert (job.state, job.attempt, job.payload, job.submitted_by) == ("queued", 0, {"a": 1}, ALICE.user)
+    running = await crew.claim_one()
+    assert (running.id, running.state, running.attempt, running.fence) == (job.id, "running", 1, 1)
+    assert running.lease_owner == "here/1"
+    await crew.apply(decide.progressed(running, 0.5, "half", lease=60))
+    assert (await crew.get(job.id)).progress == 0.5
+    (event,) = await crew.apply(decide.completed(running, {"done": True}))
+    assert event.data["job"]["state"] == "completed"
+    assert event.data["result"] == {"done": True}
+    done = await crew.get(job.id)
+    assert (done.state, done.result, done.lease_owner, done.progress) == (
+        "completed",
+        {"done": True},
+        None,
+        1,
+    )
+    assert done.finished_at >= done.started_at >= done.created_at
+    told = [(event.type, event.user) for event in await crew.log()]
+    assert told == [
+        (name, ALICE.user)
+        for name in ("job_queued", "job_processor_started", "job_progress", "job_completed")
+    ]
+    assert await crew.history(job.id) == [name for name, _ in told]
+
+
+async def test_jobs_of_an_episode_are_told_in_its_log(crew, studio):
+    """
+    In one batch, those of several episodes and of none each in their own log, beside other changes.
+    """
+    first, second = id_of(await studio.create()), id_of(await studio.create())
+    jobs = [new_job(episode_id=episode) for episode in (first, second, None, first)]
+    assert len(await crew.submit(*jobs)) == 4
+    running = await crew.claim()
+    await studio.update(first)
+    assert len(await crew.apply(*[decide.completed(job, None) for job in running])) == 4
+    kinds = ["job_queued", "job_processor_started", "job_completed"]
+    assert [event.type for event in await crew.log(first)] == [
+        "episode_created", kinds[0], kinds[0], kinds[1], kinds[1], "episode_updated", kinds[2], kinds[2],
+    ]  # fmt: skip
+    assert [event.type for event in await crew.log(second)] == ["episode_created", *kinds]
+    assert [event.type for event in await crew.log()] == kinds
+
+
+async def test_of_many_who_claim_at_once_each_gets_other_jobs(crew, store):
+    """
+    Every job is claimed once, and the log is gapless and in commit order.
+    """
+    await crew.submit(*[new_job() for _ in range(200)])
+    claimed = []
+
+    async def work(name):
+        own = Crew(store, name)
+        while jobs := await own.claim(7):
+            claimed.extend(job.id for job in jobs)
+            await own.apply(*[decide.completed(job, name) for job in jobs])
+
+    with trio.fail_after(PATIENCE):
+        while len(claimed) < 200:
+            async with trio.open_nursery() as nursery:
+                for number in range(5):
+                    nursery.start_soon(work, f"node{number}/1")
+    assert len(set(claimed)) == len(claimed) == 200
+    assert len(await crew.log()) == 600
+
+
+async def test_batches_on_the_same_episodes_never_wait_for_each_other_in_a_circle(crew, studio, store):
+    """
+    Many writers, a few episodes, in every order: all commit, and every log stays whole.
+    """
+    episodes = [id_of(await studio.create()) for _ in range(4)]
+    await crew.submit(*[new_job(episode_id=(*episodes, None)[number % 5]) for number in range(150)])
+
+    async def work(number):
+        own = Crew(store, f"node{number}/1")
+        while jobs := await own.claim(6):
+            await own.apply(*[decide.progressed(job, 0.1, None, lease=9) for job in jobs], hurried=True)
+            await own.apply(*[decide.completed(job, None) for job in reversed(jobs)])
+
+    with trio.fail_after(PATIENCE):
+        while await store.job_list.counts():
+            async with trio.open_nursery() as nursery:
+                for number in range(4):
+                    nursery.start_soon(work, number)
+                for episode in episodes:
+                    nursery.start_soon(studio.write, episode, 10)
+    for episode in (*episodes, None):
+        finished = [event for event in await crew.log(episode) if event.type == "job_completed"]
+        assert len(finished) == 30
+
+
+def in_commit_order(events, topic):
+    return [event.offset for event in events if event.topic == topic]
+
+
+async def test_transitions_that_wait_take_their_place_behind_what_was_told_meanwhile(crew, studio):
+    """
+    Their transaction is older than that of a change which got the episode's lock first; read in commit order,
+    the log is in the order of its offsets all the same.
+    """
+    episode = id_of(await studio.create())
+    await crew.submit(new_job(episode_id=episode), new_job(episode_id=episode))
+    first, second = sorted(await crew.claim(), key=lambda job: job.id)
+    with trio.fail_after(PATIENCE):
+        async with (
+            trio.open_nursery() as nursery,
+            studio.store.background.connection() as lock,
+            lock.transaction(),
+        ):
+            await lock.execute("select from processing_queue where id = %s for update", [second.id])
+            nursery.start_soon(crew.apply, decide.completed(first, 1), decide.completed(second, 2))
+            assert await studio.wait_for_lock() != (None,), "it has no transaction id yet"
+            await studio.update(episode)
+    told = [event.type for event in await crew.log(episode)]
+    assert told[-3:] == ["episode_updated", "job_completed", "job_completed"]
+    brought = in_commit_order(await studio.store.log.after(LogPlace(0, 0), 1000), f"episode:{episode}")
+    assert brought == sorted(brought)
+
+
+async def test_a_submission_that_waits_takes_its_place_behind_what_was_told_meanwhile(crew, studio):
+    """
+    The same in the log of jobs that belong to no episode.
+    """
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery, studio.store.background.connection() as other:
+            await other.execute("begin")
+            await other.execute(UNCOMMITTED)
+            nursery.start_soon(crew.submit, new_job(), new_job(unique_key="k"))
+            assert await studio.wait_for_lock() != (None,), "it has no transaction id yet"
+            await crew.add()
+            await other.execute("rollback")
+    assert len(await crew.log()) == 3
+    brought = in_commit_order(await studio.store.log.after(LogPlace(0, 0), 1000), "jobs")
+    assert brought == [1, 2, 3]
+
+
+async def test_a_late_writer_changes_nothing(crew, store):
+    """
+    Whose lease has ended and was given to another: no completion, no progress, no event.
+    """
+    job = await crew.add()
+    late = await crew.claim_one(lease=0)
+    (lapsed,) = await store.job_list.lapsed(10)
+    assert lapsed.id == job.id
+    (event,) = await crew.apply(decide.rescued(lapsed, delay=0))
+    assert event.type == "job_retry"
+    assert "here/1 was lost" in event.data["error"]
+    current = await Crew(store, "there/1").claim_one()
+    assert (current.attempt, current.fence) == (2, late.fence + 2)
+    for change in (
+        decide.completed(late, "late"),
+        decide.attempt_failed(late, "late", delay=0),
+        decide.progressed(late, 0.9, "late", lease=60),
+        decide.cancelled(late),
+        decide.released(late),
+    ):
+        assert await crew.apply(change) == []
+    assert await store.jobs.renew({late.id: late.fence}, lease=60) == []
+    assert await crew.get(job.id) == current
+    assert await crew.history(job.id) == [
+        "job_queued", "job_processor_started", "job_retry", "job_processor_started",
+    ]  # fmt: skip
+
+
+async def test_a_lease_that_is_renewed_meanwhile_is_not_rescued(crew, store):
+    """
+    The rescuer has read that it ended; by the time it acts it has not.
+    """
+    await crew.add()
+    job = await crew.claim_one(lease=0)
+    (lapsed,) = await store.job_list.lapsed(10)
+    (renewal,) = await store.jobs.renew({job.id: job.fence}, lease=60)
+    assert not renewal.is_cancelled
+    assert await crew.apply(decide.rescued(lapsed, delay=0)) == []
+    assert (await crew.get(job.id)).state == "running"
+
+
+async def test_after_the_last_attempt_a_lost_job_has_failed(crew, store):
+    """
+    A job that takes its node down each time does not do so for ever.
+    """
+    await crew.add(max_attempts=1)
+    await crew.claim_one(lease=0)
+    (lapsed,) = await store.job_list.lapsed(10)
+    (event,) = await crew.apply(decide.rescued(lapsed, delay=0))
+    assert (event.type, event.data["job"]["state"]) == ("job_failed", "failed")
+
+
+async def test_of_completing_and_cancelling_at_once_one_happens(crew, store):
+    """
+    Both are decided on the same row; the first to lock it wins, the other leaves no event.
+    """
+    await crew.add()
+    job = await crew.claim_one()
+    done = []
+    async with trio.open_nursery() as nursery:
+        for change in (decide.completed(job, None), decide.cancelled(job)):
+
+            async def write(change):
+                done.extend(await crew.apply(change))
+
+            nursery.start_soon(write, change)
+    assert len(done) == 1
+    assert (await crew.history(job.id))[2:] == [done[0].type]
+
+
+async def test_a_job_that_is_to_be_cancelled_is_told_to_who_runs_it(crew, store):
+    """
+    With the renewal of the lease, and to whoever asks; a new attempt does not inherit the wish.
+    """
+    await crew.add()
+    job = await crew.claim_one()
+    wish = decide.cancel(job, user=ALICE.user, request=ALICE.request)
+    assert isinstance(wish, decide.CancelWish)
+    assert await store.jobs.wish(wish, ALICE.user)
+    assert await store.jobs.wishes("here/1") == [(job.id, job.fence, ALICE.user)]
+    (renewal,) = await store.jobs.renew({job.id: job.fence}, lease=60)
+    assert (renewal.is_cancelled, renewal.cancelled_by) == (True, ALICE.user)
+    await crew.apply(decide.attempt_failed(job, "no", delay=0))
+    again = await crew.claim_one()
+    assert await store.jobs.wishes("here/1") == []
+    assert not (await store.jobs.wish(wish, ALICE.user)), "the wish was for a former attempt"
+    assert again.cancel_requested_at is None
+
+
+async def test_a_waiting_job_is_cancelled_at_once_and_can_be_queued_again(crew):
+    """
+    By hand, with all its attempts, in the name of who did it.
+    """
+    job = await crew.add()
+    change = decide.cancel(job, user=ALICE.user, request=ALICE.request)
+    (event,) = await crew.apply(change)
+    assert event.type == "job_cancelled"
+    assert await crew.claim() == []
+    again = decide.queued_again(await crew.get(job.id), user=ALICE.user, request=ALICE.request)
+    assert len(await crew.apply(again)) == 1
+    assert await crew.apply(again) == [], "once"
+    assert (await crew.claim_one()).attempt == 1
+
+
+async def test_what_a_node_gives_back_is_another_s_at_once_and_costs_no_attempt(crew):
+    """
+    A drain returns what it cannot finish.
+    """
+    await crew.add()
+    job = await crew.claim_one()
+    (event,) = await crew.apply(decide.released(job))
+    assert event.type == "job_queued"
+    assert (await crew.claim_one()).attempt == 1
+
+
+async def test_progress_never_waits_for_an_episode_s_lock(crew, studio):
+    """
+    A handler may hold it in a transaction of its own; the progress is told the next time.
+    """
+    episode = id_of(await studio.create())
+    await crew.submit(new_job(episode_id=episode), new_job())
+    jobs = await crew.claim()
+    with trio.fail_after(PATIENCE):
+        async with studio.store.background.connection() as lock, lock.transaction():
+            await lock.execute("select from episodes where id = %s for no key update", [episode])
+            changes = [decide.progressed(job, 0.5, None, lease=60) for job in jobs]
+            assert len(await crew.apply(*changes, hurried=True)) == 1
+        assert len(await crew.apply(*changes, hurried=True)) == 2
+
+
+async def test_orphans_are_what_former_lives_of_this_node_ran(crew, store):
+    """
+    Known by the node's name; with everybody, whoever ran it, but no external worker's.
+    """
+    for name in ("here/0", "here/1", "there/1", "hereafter/1"):
+        await crew.add()
+        await Crew(store, name).claim_one()
+    await crew.add("test.external")
+    outside = (await crew.store.job_list.page(JobQuery(limit=1))).jobs[0]
+    start = decide.started_elsewhere(outside, owner="lambda", fence=7, seq=1, lease=60)
+    assert start is not None
+    await crew.apply(start)
+    find = partial(store.job_list.orphans, owner="here/1", node="here", limit=10)
+    assert [job.lease_owner for job in await find(everybody=False)] == ["here/0"]
+    owners = {job.lease_owner for job in await find(everybody=True)}
+    assert owners == {"here/0", "there/1", "hereafter/1"}
+
+
+async def test_an_external_worker_s_messages_count_once_and_in_order(crew):
+    """
+    A repeated or stale message, or one of a former fence, changes nothing.
+    """
+    job = await crew.add()
+    start = decide.started_elsewhere(job, owner="lambda", fence=5, seq=1, lease=60)
+    assert len(await crew.apply(start)) == 1
+    assert await crew.apply(start) == []
+    running = await crew.get(job.id)
+    assert (running.fence, running.attempt, running.is_external) == (5, 1, True)
+    third = decide.told_elsewhere(decide.progressed(running, 0.9, None, lease=60), 3)
+    second = decide.told_elsewhere(decide.progressed(running, 0.5, None, lease=60), 2)
+    assert len(await crew.apply(third)) == 1
+    assert await crew.apply(second) == []
+    assert await crew.apply(attrs.evolve(decide.told_elsewhere(third, 4), fence=4)) == []
+    assert (await crew.get(job.id)).progress == 0.9
+    assert len(await crew.apply(decide.told_elsewhere(decide.completed(running, 1), 4))) == 1
+    assert decide.started_elsewhere(await crew.get(job.id), owner="l", fence=9, seq=5, lease=60) is None
+
+
+async def test_old_jobs_are_purged_and_unfinished_ones_never(crew, store):
+    """
+    By when they ended, of the states that are asked for.
+    """
+    await crew.add()
+    await crew.add()
+    await crew.apply(decide.completed(await crew.claim_one(), None))
+    waiting = await store.job_list.counts()
+    assert sum(waiting.values()) == 1
+    assert await store.jobs.purge(age=3600, limit=10) == 0
+    assert await store.jobs.purge(age=0, limit=10, states=[JobState.FAILED]) == 0
+    assert await store.jobs.purge(age=0, limit=10) == 1
+    assert await store.job_list.counts() == waiting
+
+
+async def test_a_transition_that_takes_too_long_is_given_up_and_undone(crew, store, studio):
+    """
+    Nothing is half done: the row and its event are one statement.
+    """
+    await crew.add()
+    job = await crew.claim_one()
+    with trio.fail_after(PATIENCE):
+        async with studio.store.background.connection() as lock, lock.transaction():
+            await lock.execute("select from topic_logs where topic = 'jobs' for update")
+            impatient = attrs.evolve(store.jobs.database, deadline=0.2)
+            with pytest.raises(StoreUnavailableError):
+                await attrs.evolve(store.jobs, database=impatient).apply([decide.completed(job, None)])
+    assert (await crew.get(job.id)).state == "running"
+    assert len(await crew.log()) == 2
