@@ -13,7 +13,7 @@ from conf.settings import Settings
 from engine.node import Node
 from gateway.auth import Authenticator
 from gateway.limits import RateLimit, SessionLimit
-from gateway.rest import compositions, engine, episodes, metrics, pages, records, reload
+from gateway.rest import compositions, engine, episodes, metrics, pages, records, reload, scripts
 from gateway.rest.dispatch import Dispatch
 from gateway.rest.edge import Edge
 from gateway.rest.openapi import Provider
@@ -115,6 +115,7 @@ def _rest(at: Edge) -> QuartTrio:
         reload.blueprint(at),
         metrics.blueprint(at),
         pages.blueprint(),
+        scripts.blueprint(),
     ):
         app.register_blueprint(blueprint)
     return app

@@ -244,7 +244,7 @@ class Connection:
             case protocol.Leave():
                 refusal = await session.leave(message.resource_type, message.resource_id)
             case protocol.Refresh(token=token):
-                refusal = self._refresh(session, token)
+                return self._refresh(session, token)
             case protocol.Connect():
                 refusal = Refusal(
                     "already_connected", "this session is connected; send refresh for a new token"
@@ -262,7 +262,7 @@ class Connection:
                 assert_never(message)
         return refusal or {}
 
-    def _refresh(self, session: Session, token: str) -> Refusal | None:
+    def _refresh(self, session: Session, token: str) -> Refusal | dict[str, Any]:
         try:
             identity = self.gateway.authenticator.identify(token)
         except AuthError as error:
@@ -272,7 +272,7 @@ class Connection:
                 "bad_token", f"the token is {identity.user}'s; this session is {session.identity.user}'s"
             )
         session.identity = identity
-        return None
+        return {"expires_at": identity.expires_at}
 
     async def _next(self) -> protocol.ClientMessage:
         event = await self.receive()
