@@ -163,6 +163,31 @@ def _read_names(value: object) -> tuple[str, ...]:
     return names
 
 
+def some_of(*words: str) -> Kind:
+    """
+    A list of some of a few words, at least one.
+    """
+
+    def read(value: object) -> tuple[str, ...]:
+        names = _read_names(value)
+        if not names or not set(names) <= set(words):
+            raise ValueError(value)
+        return names
+
+    return Kind(wanted=f"a list of some of {', '.join(map(toml, words))}", read=read, parse=_split_names)
+
+
+def _read_origins(value: object) -> tuple[str, ...]:
+    origins = _read_names(value)
+    if not all(origin == "*" or _ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValueError(value)
+    return origins
+
+
+# As browsers name them (RFC 6454, section 7): nothing behind the port, no letters in upper case.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@A-Z\s]+")
+
+
 def _split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")] if text.strip() else []
 
@@ -182,6 +207,14 @@ Names = Annotated[
     tuple[str, ...],
     Kind(
         wanted='a list of different names such as ["activity", "audit"]', read=_read_names, parse=_split_names
+    ),
+]
+Origins = Annotated[
+    tuple[str, ...],
+    Kind(
+        wanted='a list of origins such as ["https://studio.example.com"], or ["*"] for any',
+        read=_read_origins,
+        parse=_split_names,
     ),
 ]
 Count = Annotated[int, whole(1)]

@@ -18,9 +18,11 @@ from conf.kinds import (
     Kind,
     Live,
     Names,
+    Origins,
     SomeText,
     Text,
     choice,
+    some_of,
     whole,
 )
 from conf.masks import DATABASE_URL, SECRET, mask_tables
@@ -148,6 +150,21 @@ class Realtime:
     replay_limit: Live[Count]
     position_interval: Live[Duration]
     position_check: Live[Duration]
+
+
+@attrs.frozen(kw_only=True)
+class Socketio:
+    """
+    How Socket.IO clients are served, beside what holds for all sessions.
+    """
+
+    ping_interval: Live[Duration]
+    ping_timeout: Live[Duration]
+    max_payload: Live[Size]
+    connect_timeout: Live[Duration]
+    upgrade_timeout: Live[Duration]
+    transports: Live[Annotated[tuple[str, ...], some_of("polling", "websocket")]]
+    allowed_origins: Live[Origins]
 
 
 @attrs.frozen(kw_only=True)
@@ -282,6 +299,7 @@ class Settings:
     auth: Auth
     limits: Limits
     realtime: Realtime
+    socketio: Socketio
     presence: Presence
     feed: Feed
     retention: Retention

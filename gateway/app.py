@@ -13,6 +13,7 @@ from conf.settings import Settings
 from engine.node import Node
 from gateway.auth import Authenticator
 from gateway.limits import RateLimit, SessionLimit
+from gateway.namespaces.socket_io import SocketIo
 from gateway.rest import compositions, engine, episodes, metrics, pages, records, reload, scripts
 from gateway.rest.dispatch import Dispatch
 from gateway.rest.edge import Edge
@@ -22,6 +23,7 @@ from gateway.ws import RealTime
 
 REAL_TIME = "/real-time"
 STREAM = "/api/v1/stream"
+SOCKET_IO = "/socket.io/"
 
 
 @attrs.frozen(kw_only=True)
@@ -34,6 +36,7 @@ class Application:
     dispatch: Dispatch
     real_time: RealTime
     streams: Streams
+    socket_io: SocketIo
 
     @classmethod
     def build(cls, node: Node, authenticator: Authenticator) -> "Application":
@@ -62,6 +65,7 @@ class Application:
             dispatch=dispatch,
             real_time=RealTime(node=node, authenticator=authenticator, sessions=sessions),
             streams=Streams(node=node, authenticator=authenticator, rate=at.rate, sessions=sessions),
+            socket_io=SocketIo.build(node, authenticator, sessions, path=SOCKET_IO),
         )
 
     async def __call__(
@@ -73,7 +77,9 @@ class Application:
         """
         Serve one request, WebSocket or lifespan.
         """
-        if scope["type"] == "http":
+        if scope["type"] != "lifespan" and scope["path"].startswith(SOCKET_IO):
+            await self.socket_io(scope, receive, send)
+        elif scope["type"] == "http":
             await (self.streams if scope["path"] == STREAM else self.dispatch)(scope, receive, send)
         elif scope["type"] == "lifespan":
             await cast(ASGIFramework, self.rest)(cast(Any, scope), cast(Any, receive), send)
@@ -90,6 +96,7 @@ class Application:
         """
         self.real_time.drain()
         self.streams.drain()
+        self.socket_io.drain()
 
 
 def _rest(at: Edge) -> QuartTrio:

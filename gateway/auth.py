@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import trio
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, OctKey
@@ -72,6 +73,23 @@ class Authenticator:
         if identity.expires_at is not None and time.time() > identity.expires_at + self.settings.leeway:
             raise AuthError("the token has expired")
         return identity
+
+    def renew(self, token: str, identity: Identity) -> Identity:
+        """
+        The same person, proved by a new token. Raises AuthError.
+        """
+        renewed = self.identify(token)
+        if renewed.user != identity.user:
+            raise AuthError(f"the token is {renewed.user}'s; this session is {identity.user}'s")
+        return renewed
+
+    def lasts_until(self, identity: Identity) -> float:
+        """
+        When what the token proves ends, by Trio's clock.
+        """
+        if identity.expires_at is None:
+            return float("inf")
+        return trio.current_time() + max(0.0, identity.expires_at + self.settings.leeway - time.time())
 
     def _verify(self, token: str) -> Identity:
         if len(token) > LONGEST_TOKEN:

@@ -53,14 +53,17 @@ class Gateway:
     async def _serve(self, shutdown: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
         # Its end is graceful and bounded, and asked for by the event: cancellation would cut it off.
         with trio.CancelScope(shield=True):
-            await serve(
-                cast(ASGIFramework, self.application),
-                self.sockets,
-                self._limits,
-                shutdown=shutdown,
-                tls=tls_context(self.settings),
-                task_status=task_status,
-            )
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.application.socket_io.run)
+                await serve(
+                    cast(ASGIFramework, self.application),
+                    self.sockets,
+                    self._limits,
+                    shutdown=shutdown,
+                    tls=tls_context(self.settings),
+                    task_status=task_status,
+                )
+                nursery.cancel_scope.cancel()
 
 
 def server_limits(settings: Settings) -> ServerLimits:
@@ -75,7 +78,7 @@ def server_limits(settings: Settings) -> ServerLimits:
         shutdown_grace=settings.node.shutdown_grace,
         max_header=settings.server.max_header,
         max_body=settings.server.max_body,
-        max_message=settings.limits.max_message,
+        max_message=max(settings.limits.max_message, settings.socketio.max_payload),
         backlog=settings.server.backlog,
         outlet_backlog=settings.realtime.outlet_backlog,
         outlet_deadline=settings.realtime.outlet_deadline,

@@ -7,6 +7,7 @@ import msgspec
 
 from engine.actors.messages import Message, PresenceUpdate, Reached, Subscribed
 from engine.domain.event import CatalogPosition, Event, Position, iso
+from engine.domain.presence import ViewerPage
 from gateway.http.frames import text_frame
 
 NAMESPACE = "/real-time"
@@ -239,6 +240,17 @@ def presence_frame(update: PresenceUpdate) -> dict[str, Any]:
         "complete": update.complete,
         "summary": {"names": list(update.names), "others": max(0, update.total - len(update.names))},
         **({} if shown is None else {"viewers": [viewer.to_json(update.resource_id) for viewer in shown]}),
+    }
+
+
+def viewers_json(resource_id: str, found: ViewerPage) -> dict[str, Any]:
+    """
+    A page of those who are present, as whoever asked for it gets it.
+    """
+    return {
+        "viewers": [viewer.to_json(resource_id) for viewer in found.viewers],
+        "total": found.total,
+        "next_after": found.next_after,
     }
 
 

@@ -13,7 +13,7 @@ import trio
 
 from engine.actors.catalog import SubscribeCatalog
 from engine.actors.episode import Heartbeat, Join, Leave, presence_topic
-from engine.actors.messages import Message
+from engine.actors.messages import Message, Subscribed
 from engine.actors.topic_log import Subscribe, Unsubscribe
 from engine.domain.access import Action, Identity, refusal
 from engine.domain.event import (
@@ -39,6 +39,9 @@ from gateway.auth import printable
 from gateway.http.outlet import Conflating, LatestOutlet
 
 log = structlog.get_logger()
+
+# What a client is told first, of where its subscription begins.
+Opening = Callable[[Subscribed], bytes]
 
 # Seconds that an actor has to let a session in.
 PATIENCE = 5.0
@@ -93,11 +96,25 @@ class Session:
     _topics: set[Topic] = attrs.field(factory=set, init=False)
     _present: dict[EpisodeId, Meta] = attrs.field(factory=dict, init=False)
 
-    async def begin(self) -> Refusal | None:
+    async def begin(
+        self, since: CatalogPosition | None = None, opening: Opening | None = None
+    ) -> Refusal | None:
         """
-        Listen to the catalog, as whoever chooses nothing does.
+        Listen to the catalog, as whoever chooses nothing does; from a position on, if it is still there.
         """
-        return await self._patiently(partial(self._join_catalog, None, announced=False))
+
+        def wish(reply: Reply[None]) -> SubscribeCatalog:
+            return SubscribeCatalog(
+                session=self.id,
+                outlet=self.outlet,
+                format=self.format,
+                opening=opening,
+                since=since,
+                wants_amends=False,
+                reply=reply,
+            )
+
+        return await self._patiently(partial(ask, self.node.catalog.mailbox, wish))
 
     async def subscribe(self, topic: str, since: Since | None, *, snapshot: bool) -> Refusal | None:
         """
@@ -258,9 +275,7 @@ class Session:
                     return None
         return Refusal("try_later", f"the topic's actor did not answer within {PATIENCE:g} s")
 
-    async def _join_catalog(
-        self, since: Since | None, *, snapshot: bool = False, announced: bool = True
-    ) -> None:
+    async def _join_catalog(self, since: Since | None, *, snapshot: bool) -> None:
         position = CatalogPosition.parsed(str(since.offset), Epoch(since.epoch)) if since else None
 
         def wish(reply: Reply[None]) -> SubscribeCatalog:
@@ -268,7 +283,7 @@ class Session:
                 session=self.id,
                 outlet=self.outlet,
                 format=self.format,
-                announced=announced,
+                opening=self.format.encode,
                 since=position,
                 # A position that none of ours can be recovers nothing, and is shown the present state.
                 wants_snapshot=snapshot or (since is not None and position is None),

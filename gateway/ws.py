@@ -1,7 +1,6 @@
 """The WebSocket at /real-time: reads our JSON protocol and lets a session do what the client says."""
 
 import random
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, assert_never
 
@@ -11,7 +10,6 @@ import trio
 
 from engine.domain.access import Identity
 from engine.domain.event import CatalogPosition, Position
-from engine.domain.presence import ViewerPage
 from engine.errors import EngineError, StoreUnavailableError
 from engine.node import Node
 from gateway import protocol
@@ -201,7 +199,7 @@ class Connection:
 
     async def _converse(self, session: Session) -> None:
         while True:
-            message = await self._next_before(self._expiry(session.identity))
+            message = await self._next_before(self.gateway.authenticator.lasts_until(session.identity))
             if self._bucket.take() > 0:
                 raise Closing(protocol.TOO_MANY, "too many messages; slow down")
             try:
@@ -220,12 +218,6 @@ class Connection:
         with trio.move_on_at(expiry):
             return await self._next()
         raise Closing(protocol.TOKEN_EXPIRED, "the token has expired; get a new one and reconnect")
-
-    def _expiry(self, identity: Identity) -> float:
-        if identity.expires_at is None:
-            return float("inf")
-        leeway = self.gateway.node.settings.auth.leeway
-        return trio.current_time() + max(0.0, identity.expires_at + leeway - time.time())
 
     async def _handle(self, session: Session, message: protocol.ClientMessage) -> Refusal | dict[str, Any]:
         """
@@ -255,7 +247,9 @@ class Connection:
                 found = session.viewers(
                     message.resource_type, message.resource_id, message.after, message.limit
                 )
-                return found if isinstance(found, Refusal) else _viewers(message.resource_id, found)
+                return (
+                    found if isinstance(found, Refusal) else protocol.viewers_json(message.resource_id, found)
+                )
             case protocol.Ping():
                 refusal = None
             case _:
@@ -264,15 +258,10 @@ class Connection:
 
     def _refresh(self, session: Session, token: str) -> Refusal | dict[str, Any]:
         try:
-            identity = self.gateway.authenticator.identify(token)
+            session.identity = self.gateway.authenticator.renew(token, session.identity)
         except AuthError as error:
             return Refusal("bad_token", str(error))
-        if identity.user != session.identity.user:
-            return Refusal(
-                "bad_token", f"the token is {identity.user}'s; this session is {session.identity.user}'s"
-            )
-        session.identity = identity
-        return {"expires_at": identity.expires_at}
+        return {"expires_at": session.identity.expires_at}
 
     async def _next(self) -> protocol.ClientMessage:
         event = await self.receive()
@@ -282,6 +271,10 @@ class Connection:
         text = event.get("text")
         if text is None:
             raise Closing(protocol.BAD_MESSAGE, "messages are JSON in text frames, not binary")
+        # The server takes what any of its WebSockets may carry: those of Socket.IO carry more.
+        most = self.gateway.node.settings.limits.max_message
+        if len(text) > most or len(text.encode(errors="surrogatepass")) > most:
+            raise Closing(protocol.TOO_BIG, f"a message has at most {most} bytes")
         try:
             return protocol.decode(text)
         except BadMessageError as error:
@@ -315,14 +308,6 @@ class Connection:
     async def _watch_queue(self, queue: QueueOutlet) -> None:
         await queue.wait_slow()
         self.close_soon(Closing(protocol.TOO_SLOW, "too slow: reconnect and recover"))
-
-
-def _viewers(resource_id: str, found: ViewerPage) -> dict[str, Any]:
-    return {
-        "viewers": [viewer.to_json(resource_id) for viewer in found.viewers],
-        "total": found.total,
-        "next_after": found.next_after,
-    }
 
 
 def _token_of(scope: Mapping[str, Any]) -> tuple[str | None, str | None]:

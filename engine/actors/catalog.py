@@ -52,11 +52,13 @@ class SubscribeCatalog:
     session: SessionId
     outlet: Outlet
     format: Format[Message]
-    # Whether the client asked, and so is told where its subscription begins.
-    announced: bool
+    # What the client is told first, of where its subscription begins; None when it is told nothing.
+    opening: Callable[[Subscribed], bytes] | None
     reply: Reply[None]
     since: CatalogPosition | None = None
     wants_snapshot: bool = False
+    # Whether who cannot be told what it missed is shown the present state instead.
+    wants_amends: bool = True
 
 
 CatalogMessage = Told | Brought | SubscribeCatalog
@@ -171,12 +173,14 @@ class CatalogActor:
     async def _subscribe(self, wish: SubscribeCatalog) -> None:
         missed, recovered = await self._recover(wish.since)
         snapshot = None
-        if wish.wants_snapshot or (wish.since is not None and not recovered):
+        if wish.wants_snapshot or (wish.wants_amends and wish.since is not None and not recovered):
             snapshot = await self.snapshot()
         first = Subscribed(topic=CATALOG, recovered=recovered, position=self.position, snapshot=snapshot)
-        messages: list[Message] = [first, *missed] if wish.announced else []
         # No checkpoint from here on: nothing may be published between the replay and the subscription.
-        if wish.outlet.push(b"".join([wish.format.encode(message) for message in messages])):
+        opening = b""
+        if wish.opening is not None:
+            opening = wish.opening(first) + b"".join(map(wish.format.encode, missed))
+        if wish.outlet.push(opening):
             self.hub.subscribe(CATALOG, wish.session, wish.outlet, wish.format)
         wish.reply.set(None)
 

@@ -298,8 +298,10 @@ class Hub(Generic[E, MetaT, PositionT]):
             targets: Collection[_Target] = live.items()
             if skip:
                 targets = [target for target in targets if target[0] not in skip]
-            if targets:
-                shares.append((b"".join([format.encode(message) for message in messages]), live, targets))
+            data = b"".join([format.encode(message) for message in messages]) if targets else b""
+            # To some kinds of client a message says nothing.
+            if data:
+                shares.append((data, live, targets))
         return shares
 
     def _count(self, topic: Topic, delivered: int, gone: list[_Gone]) -> None:

@@ -1,6 +1,7 @@
 """WebSocket frames as a server sends them (RFC 6455, section 5). Knows no sockets."""
 
 import struct
+from collections.abc import Iterator
 
 # RFC 6455, section 5.5: a control frame's payload has 125 bytes, two of which are the close code.
 MAX_REASON = 123
@@ -45,6 +46,22 @@ def close_frame(code: int, reason: str = "") -> bytes:
 
 def is_close(frame: bytes) -> bool:
     return bool(frame) and frame[0] == _CLOSE
+
+
+def payloads(frames: bytes) -> Iterator[str | bytes]:
+    """
+    The messages in joined frames of ours, text as str, for a client that is sent no frames.
+    """
+    at = 0
+    while at < len(frames):
+        size, start = frames[at + 1], at + 2
+        if size == 126:
+            size, start = int.from_bytes(frames[start : start + 2], "big"), start + 2
+        elif size == 127:
+            size, start = int.from_bytes(frames[start : start + 8], "big"), start + 8
+        payload = frames[start : start + size]
+        yield payload if frames[at] == _BINARY else payload.decode()
+        at = start + size
 
 
 def _frame(first: int, payload: bytes) -> bytes:

@@ -1,7 +1,6 @@
 """Server-sent events at /api/v1/stream: a session for clients that cannot open a WebSocket."""
 
 import random
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -185,7 +184,7 @@ class Stream:
         await self.send(start)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_client, nursery.cancel_scope)
-            await self._write(positions, self._expiry(identity))
+            await self._write(positions, self.streams.authenticator.lasts_until(identity))
             nursery.cancel_scope.cancel()
 
     async def _watch_client(self, scope: trio.CancelScope) -> None:
@@ -231,12 +230,6 @@ class Stream:
             if scope.cancelled_caught:
                 return False
         return True
-
-    def _expiry(self, identity: Identity) -> float:
-        if identity.expires_at is None:
-            return float("inf")
-        leeway = self.streams.node.settings.auth.leeway
-        return trio.current_time() + max(0.0, identity.expires_at + leeway - time.time())
 
     def _problem(self, refusal: Refusal) -> Problem:
         status = STATUS.get(refusal.code)

@@ -156,7 +156,7 @@ class Lobby:
                 session=client.session,
                 outlet=client,
                 format=client.format,
-                announced=True,
+                opening=client.format.encode,
                 since=since,
                 wants_snapshot=snapshot,
                 reply=reply,

@@ -70,7 +70,11 @@ class Hall:
 
 def subscribing(client, reply, *, announced=False):
     return SubscribeCatalog(
-        session=client.session, outlet=client, format=client.format, announced=announced, reply=reply
+        session=client.session,
+        outlet=client,
+        format=client.format,
+        opening=client.format.encode if announced else None,
+        reply=reply,
     )
 
 

@@ -190,7 +190,7 @@ async def test_told_and_brought_is_heard_once(kitchen, client):
 
     def subscribing(reply):
         return SubscribeCatalog(
-            session=viewer.session, outlet=viewer, format=viewer.format, announced=False, reply=reply
+            session=viewer.session, outlet=viewer, format=viewer.format, opening=None, reply=reply
         )
 
     await ask(kitchen.catalog, subscribing)

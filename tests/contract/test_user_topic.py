@@ -146,7 +146,7 @@ async def test_nobody_else_hears_of_it(inboxes, client):
     await ask(
         catalog,
         lambda reply: SubscribeCatalog(
-            session=everyone.session, outlet=everyone, format=everyone.format, announced=False, reply=reply
+            session=everyone.session, outlet=everyone, format=everyone.format, opening=None, reply=reply
         ),
     )
     for number in range(3):

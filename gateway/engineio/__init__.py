@@ -1,0 +1,1 @@
+"""Engine.IO v4 on Trio: one ordered, bidirectional line to each client, over polling or WebSocket."""
