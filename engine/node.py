@@ -13,16 +13,18 @@ from engine.actors.effects import EffectActor, EffectMessage, EffectSettings, Re
 from engine.actors.episode import Crash, EpisodeMessage
 from engine.actors.feed import Feed
 from engine.actors.messages import Channels
+from engine.actors.meter import Meter
 from engine.actors.plugin_life import PluginLife
 from engine.actors.presence import PresenceWriter
 from engine.actors.retention import Retention
 from engine.actors.user import UserMessage
 from engine.domain.event import EpisodeId, UserId
 from engine.live import Live
+from engine.overview import children_of
 from engine.plugin_engine import EngineParts
 from engine.plugin_host import PluginHost
 from engine.runtime.backoff import Backoff
-from engine.runtime.child import ChildInfo, ChildSpec
+from engine.runtime.child import ChildSpec
 from engine.runtime.loop_guard import LoopGuard
 from engine.runtime.mailbox import Mailbox, ask
 from engine.runtime.registry import Registry
@@ -60,6 +62,7 @@ class Node:
     retention: Retention
     feed: Feed
     guard: LoopGuard
+    meter: Meter
 
     @property
     def settings(self) -> Settings:
@@ -169,7 +172,9 @@ class Node:
             retention=retention,
             feed=feed,
             guard=guard,
+            meter=Meter(hub=hub, feed=feed, cursors=store.cursors, effects=effects),
         )
+        hub.on_published, feed.on_committed = node.meter.published, node.meter.committed
         node.live.follow(topics.retune)
         node.live.follow(node._retune)
         return node
@@ -215,41 +220,50 @@ class Node:
         for key in self.episodes.keys():  # noqa: SIM118 -- a registry is no mapping
             self.episodes.tell_running_nowait(key, Crash())
 
-    def tree(self) -> dict[str, Any]:
+    @property
+    def supervisors(self) -> dict[str, Supervisor]:
         """
-        The supervision tree as JSON: every supervisor with its children, and what their mailboxes hold.
+        Every supervisor of the tree, by name; the root is called like the tree.
         """
-        supervisors = {
+        return {
+            "node": self.root,
             "episodes": self.episode_supervisor,
             "users": self.user_supervisor,
             "plugins": self.plugin_supervisor,
         }
-        mailboxes: dict[str, Mailbox[Any]] = {"catalog": self.catalog.mailbox}
-        mailboxes |= {name: actor.mailbox for name, actor in self.effects.items()}
 
-        def shown(child: ChildInfo) -> dict[str, Any]:
-            below = supervisors.get(child.name) if child.kind == "supervisor" else None
-            mailbox = mailboxes.get(child.name)
-            return {
-                **attrs.asdict(child),
-                **({"mailbox": attrs.asdict(mailbox.statistics())} if mailbox is not None else {}),
-                **({"children": list(map(shown, below.children()))} if below is not None else {}),
-            }
+    def mailboxes(self) -> dict[str, Mailbox[Any]]:
+        """
+        Every mailbox, by the name of the child whose inbox it is.
+        """
+        return {
+            "catalog": self.catalog.mailbox,
+            **{name: actor.mailbox for name, actor in self.effects.items()},
+            **self.episodes.mailboxes(),
+            **self.users.mailboxes(),
+        }
 
+    def tree(self) -> dict[str, Any]:
+        """
+        The supervision tree as JSON, and what its parts are doing.
+        """
+        mailboxes = {name: mailbox.statistics() for name, mailbox in self.mailboxes().items()}
         return {
             "node": self.settings.node.resolved_name,
-            "children": list(map(shown, self.root.children())),
+            "children": children_of(self.root, self.supervisors, mailboxes),
             "episodes": attrs.asdict(self.episodes.statistics()),
+            "users": attrs.asdict(self.users.statistics()),
             "hub": attrs.asdict(self.hub.statistics()),
             "pools": {
-                "requests": attrs.asdict(self.store.requests.statistics()),
-                "background": attrs.asdict(self.store.background.statistics()),
+                name: attrs.asdict(pool.statistics())
+                for name, pool in (("requests", self.store.requests), ("background", self.store.background))
             },
         }
 
     async def _start(self, gateway: Run) -> None:
         if self.embedded is not None:
             await self._child("database", "database", self._supervise_postgres)
+        await self._child("meter", "meter", self.meter.run)
         await self._child("bell", "feed", self._listen)
         await self._child("presence", "presence", self.presence.run)
         await self._child("episodes", "supervisor", self.episode_supervisor.run)
@@ -323,6 +337,7 @@ class Node:
 
 # The tables in [supervision] of the root's children, where they are not called like the child.
 _TABLES = {
+    "meter": "presence",
     "bell": "feed",
     "retention": "feed",
     "episodes": "episode",

@@ -12,9 +12,10 @@ from quart_trio import QuartTrio
 from conf.settings import Settings
 from engine.node import Node
 from gateway.auth import Authenticator
+from gateway.http.traffic import Traffic
 from gateway.limits import RateLimit, SessionLimit
 from gateway.namespaces.socket_io import SocketIo
-from gateway.rest import compositions, engine, episodes, metrics, pages, records, reload, scripts
+from gateway.rest import actors, compositions, engine, episodes, metrics, pages, records, reload, scripts
 from gateway.rest.dispatch import Dispatch
 from gateway.rest.edge import Edge
 from gateway.rest.openapi import Provider
@@ -37,6 +38,7 @@ class Application:
     real_time: RealTime
     streams: Streams
     socket_io: SocketIo
+    traffic: Traffic
 
     @classmethod
     def build(cls, node: Node, authenticator: Authenticator) -> "Application":
@@ -51,7 +53,7 @@ class Application:
         )
         sessions = SessionLimit(total=limits.sessions, per_user=limits.sessions_per_user)
         rest = _rest(at)
-        dispatch = Dispatch(rest, node.settings.server.max_body)
+        dispatch = Dispatch(rest, node.settings.server.max_body, at.traffic.answers)
 
         def retune(settings: Settings) -> None:
             dispatch.max_body = settings.server.max_body
@@ -66,6 +68,7 @@ class Application:
             real_time=RealTime(node=node, authenticator=authenticator, sessions=sessions),
             streams=Streams(node=node, authenticator=authenticator, rate=at.rate, sessions=sessions),
             socket_io=SocketIo.build(node, authenticator, sessions, path=SOCKET_IO),
+            traffic=at.traffic,
         )
 
     async def __call__(
@@ -113,14 +116,16 @@ def _rest(at: Edge) -> QuartTrio:
         security=[{"token": []}],
         openapi_provider_class=Provider,
     )
+    registry = metrics.registry_of(at)
     for blueprint in (
         episodes.blueprint(at),
         compositions.blueprint(at),
         records.blueprint(at),
-        engine.blueprint(at),
+        engine.blueprint(at, registry),
+        actors.blueprint(at),
         engine.health(at),
         reload.blueprint(at),
-        metrics.blueprint(at),
+        metrics.blueprint(registry),
         pages.blueprint(),
         scripts.blueprint(),
     ):

@@ -61,6 +61,7 @@ class Gateway:
                     self._limits,
                     shutdown=shutdown,
                     tls=tls_context(self.settings),
+                    traffic=self.application.traffic,
                     task_status=task_status,
                 )
                 nursery.cancel_scope.cancel()

@@ -1,7 +1,7 @@
 """The feed: reads newly committed events in commit order, once per node, and hands them on."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import attrs
@@ -52,6 +52,8 @@ class Feed:
     poll: float
     # Events read at a time.
     batch: int
+    # Told what writers on this node commit, first of all.
+    on_committed: Callable[[Event], None] | None = None
     # The newest place that a writer on this node told of.
     _told: LogPlace = attrs.field(default=LogPlace(0, 0), init=False)
     # Up to which told place the other nodes were woken, and when.
@@ -68,6 +70,8 @@ class Feed:
 
         What finds no room is brought later, from the log.
         """
+        if self.on_committed is not None:
+            self.on_committed(event)
         self._told = max(self._told, event.place)
         with suppress(MailboxFullError, ParkedError, ActorStoppedError):
             self._tell_running(event)

@@ -137,6 +137,8 @@ class Child:
     awaited: bool
     next_start: float
     state: ChildState = ChildState.STARTING
+    # An operator has parked it; it waits until one resumes it.
+    held: bool = False
     # False: this life is the last.
     wanted: bool = True
     restarts: int = 0
@@ -202,7 +204,7 @@ class Child:
         The child now, for people.
         """
         to_unix = time.time() - trio.current_time()
-        waits = self.state in (ChildState.BACKING_OFF, ChildState.PARKED)
+        waits = self.state in (ChildState.BACKING_OFF, ChildState.PARKED) and not self.held
         error = None if self.last_error is None else cause(self.last_error)
         return ChildInfo(
             name=self.spec.name,

@@ -67,6 +67,8 @@ class HubStatistics:
     subscriptions: int
     published_total: int
     deliveries_total: int
+    # Of all deliveries together.
+    bytes_total: int
     gone_total: int
 
 
@@ -99,6 +101,8 @@ class Hub(Generic[E, MetaT, PositionT]):
 
     # Told the sessions whose outlet turned out to be gone, after they were dropped from the topic.
     on_gone: Callable[[SessionId], None] | None = None
+    # Told what was pushed to how many outlets, after each publication.
+    on_published: Callable[[Topic, Sequence[E], int], None] | None = None
     _topics: dict[Topic, _Topic[E, MetaT, PositionT]] = attrs.field(factory=dict, init=False)
     # Where each session is subscribed or tracked.
     _topics_of: dict[SessionId, dict[Topic, None]] = attrs.field(factory=dict, init=False)
@@ -106,6 +110,7 @@ class Hub(Generic[E, MetaT, PositionT]):
     _changes: int = attrs.field(default=0, init=False)
     _published_total: int = attrs.field(default=0, init=False)
     _deliveries_total: int = attrs.field(default=0, init=False)
+    _bytes_total: int = attrs.field(default=0, init=False)
     _gone_total: int = attrs.field(default=0, init=False)
 
     def subscribe(
@@ -187,8 +192,9 @@ class Hub(Generic[E, MetaT, PositionT]):
                 if not push(data):
                     gone.append((live, session, push))
             delivered += len(targets)
+            self._bytes_total += len(data) * len(targets)
         delivered -= len(gone)
-        self._count(topic, delivered, gone)
+        self._count(topic, messages, delivered, gone)
         return delivered
 
     async def publish_fairly(
@@ -223,12 +229,13 @@ class Hub(Generic[E, MetaT, PositionT]):
                     now = zip(sessions[part], batch, strict=True)
                     batch = [push for session, push in now if live.get(session) is push]
                 delivered += len(batch)
+                self._bytes_total += len(data) * len(batch)
                 if refused := [push for push in batch if not push(data)]:
                     now = zip(sessions[part], pushes[part], strict=True)
                     gone += [(live, session, push) for session, push in now if push in refused]
                 await trio.lowlevel.cancel_shielded_checkpoint()
         delivered -= len(gone)
-        self._count(topic, delivered, gone)
+        self._count(topic, messages, delivered, gone)
         return delivered
 
     def note_position(self, topic: Topic, position: PositionT) -> None:
@@ -282,6 +289,7 @@ class Hub(Generic[E, MetaT, PositionT]):
             subscriptions=sum(len(entry.subscriptions) for entry in self._topics.values()),
             published_total=self._published_total,
             deliveries_total=self._deliveries_total,
+            bytes_total=self._bytes_total,
             gone_total=self._gone_total,
         )
 
@@ -304,7 +312,9 @@ class Hub(Generic[E, MetaT, PositionT]):
                 shares.append((data, live, targets))
         return shares
 
-    def _count(self, topic: Topic, delivered: int, gone: list[_Gone]) -> None:
+    def _count(self, topic: Topic, messages: Sequence[E], delivered: int, gone: list[_Gone]) -> None:
+        if self.on_published is not None:
+            self.on_published(topic, messages, delivered)
         self._published_total += 1
         self._deliveries_total += delivered
         for live, session, push in gone:

@@ -132,6 +132,12 @@ class Registry(Generic[K, M]):
         """
         return tuple(self._mailboxes)
 
+    def mailboxes(self) -> dict[str, Mailbox[M]]:
+        """
+        The mailbox of each actor that is there, by the name of its child.
+        """
+        return {mailbox.name: mailbox for mailbox in self._mailboxes.values()}
+
     def statistics(self) -> RegistryStatistics:
         """
         Numbers for metrics and the tree.
@@ -183,11 +189,10 @@ class Registry(Generic[K, M]):
 
     def _happened(self, key: K, mailbox: Mailbox[M], event: SupervisorEvent) -> None:
         if event.what is ChildEvent.PARKED:
-            mailbox.refuse(
-                lambda: ParkedError(
-                    f"{mailbox.name} crashed too often: parked for at most {self.policy.cool_down:g} s"
-                )
-            )
+            why = "was parked by an operator, who has to resume it"
+            if event.error is not None:
+                why = f"crashed too often: parked for at most {self.policy.cool_down:g} s"
+            mailbox.refuse(lambda: ParkedError(f"{mailbox.name} {why}"))
         elif event.what is ChildEvent.GONE:
             del self._mailboxes[key]
             mailbox.close()

@@ -1,6 +1,8 @@
 """Supervisors restart children that crash, with backoff and a limit; they do not know what children do."""
 
 import enum
+import math
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 
@@ -72,6 +74,9 @@ class Supervisor:
     on_event: Callable[[SupervisorEvent], None] | None = attrs.field(kw_only=True, default=None)
     # In the order of their start, which is the order that rest-for-one and stop go by.
     _children: dict[str, Child] = attrs.field(factory=dict, init=False)
+    # Restarts and crashes so far by kind of child, also of those that are gone.
+    restarted: Counter[str] = attrs.field(factory=Counter, init=False)
+    crashed: Counter[str] = attrs.field(factory=Counter, init=False)
     # None before and after it runs.
     _nursery: trio.Nursery | None = attrs.field(default=None, init=False)
     _stop_asked: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -146,8 +151,34 @@ class Supervisor:
         child = self._children.get(name)
         if child is None or child.state not in (ChildState.PARKED, ChildState.BACKING_OFF):
             return False
+        child.held = False
         child.next_start = trio.current_time()
         child.scope.cancel()
+        return True
+
+    async def restart_child(self, name: str) -> bool:
+        """
+        End a child's present life, waiting for it during its grace, and start the next; False when there is
+        no such child. It counts as no crash.
+        """
+        if (child := self._children.get(name)) is None:
+            return False
+        if not self.resume_child(name):
+            await self._end(child, again=True)
+        return True
+
+    async def park_child(self, name: str) -> bool:
+        """
+        End a child's present life, waiting for it during its grace, and start no other until it is resumed;
+        False when there is no such child.
+        """
+        if (child := self._children.get(name)) is None:
+            return False
+        child.held = True
+        if child.state in (ChildState.BACKING_OFF, ChildState.PARKED):
+            child.scope.cancel()
+        else:
+            await self._end(child, again=True)
         return True
 
     def retune(self, policy: RestartPolicy, *, only: str | None = None) -> None:
@@ -191,6 +222,8 @@ class Supervisor:
                     if error is not None:
                         self._report(child, error, then="it was being stopped")
                     child.state = ChildState.STARTING
+                    if child.held and child.wanted:
+                        self._hold(child)
                 elif child.awaited:
                     child.last_error = error
                     child.wanted = False
@@ -207,7 +240,9 @@ class Supervisor:
         try:
             with child.scope:
                 await self._wait_turn(child)
-                child.restarts += child.born is not None
+                if child.born is not None:
+                    child.restarts += 1
+                    self.restarted[child.spec.kind] += 1
                 child.born = trio.current_time()
                 child.state = ChildState.STARTING
                 await child.spec.run(child)
@@ -270,6 +305,12 @@ class Supervisor:
             self._report(child, error, then="escalates")
             self._escalate(child, error)
 
+    def _hold(self, child: Child) -> None:
+        child.state = ChildState.PARKED
+        child.next_start = math.inf
+        _log.warning("child parked by an operator", supervisor=self.name, child=child.spec.name)
+        child.emit(ChildEvent.PARKED)
+
     def _escalate(self, child: Child, error: Exception | None) -> None:
         policy = child.spec.policy
         last = "a return" if error is None else repr(cause(error))
@@ -318,6 +359,7 @@ class Supervisor:
             _log.warning("child returned", **known)
             return
         child.last_error = error
+        self.crashed[child.spec.kind] += 1
         if isinstance(root := cause(error), EngineError):
             # Raised on purpose: its text says it all.
             _log.warning("child crashed", error=f"{type(root).__name__}: {root}", **known)

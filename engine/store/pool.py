@@ -36,6 +36,9 @@ class PoolStatistics:
     idle: int
     in_use: int
     waiting: int
+    # How often somebody had to wait for a connection, and how many seconds in all.
+    waits_total: int
+    wait_seconds_total: float
     connects_total: int
     failures_total: int
     last_error: str | None
@@ -61,6 +64,8 @@ class Pool:
     _slots: trio.Semaphore = attrs.field(init=False, repr=False)
     _idle: list[TrioConnection] = attrs.field(factory=list, init=False, repr=False)
     _closed: bool = attrs.field(default=False, init=False)
+    _waits_total: int = attrs.field(default=0, init=False)
+    _wait_seconds_total: float = attrs.field(default=0.0, init=False)
     _connects_total: int = attrs.field(default=0, init=False)
     _failures_total: int = attrs.field(default=0, init=False)
     _last_error: str | None = attrs.field(default=None, init=False)
@@ -100,6 +105,8 @@ class Pool:
             idle=len(self._idle),
             in_use=self._size - self._slots.value,
             waiting=self._slots.statistics().tasks_waiting,
+            waits_total=self._waits_total,
+            wait_seconds_total=self._wait_seconds_total,
             connects_total=self._connects_total,
             failures_total=self._failures_total,
             last_error=self._last_error,
@@ -109,7 +116,12 @@ class Pool:
         try:
             self._slots.acquire_nowait()
         except trio.WouldBlock:
-            await self._slots.acquire()
+            began = trio.current_time()
+            try:
+                await self._slots.acquire()
+            finally:
+                self._waits_total += 1
+                self._wait_seconds_total += trio.current_time() - began
         try:
             if self._closed:
                 raise StoreUnavailableError(f"the pool for {self._where} is closed: the node is stopping")

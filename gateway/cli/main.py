@@ -6,11 +6,13 @@ import click
 
 from conf.settings import SettingsError
 from engine.errors import EngineError, PluginError, StartupError
+from gateway.cli.actor import actor
 from gateway.cli.config import config
 from gateway.cli.migrate import migrate
 from gateway.cli.serve import serve
 from gateway.cli.tail import tail
 from gateway.cli.token import token
+from gateway.cli.top import top
 from gateway.cli.watch import watch
 
 CANNOT_START = 2
@@ -25,7 +27,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, token, tail, watch, migrate, config):
+for command in (serve, token, tail, watch, top, actor, migrate, config):
     cli.add_command(command)
 
 

@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from gateway.http.frames import close_frame
+from gateway.http.traffic import Backlogged
 
 # Under which name a WebSocket's scope offers its outlet, where it has one.
 OUTLET_EXTENSION = "greenroom.outlet"
@@ -58,6 +59,8 @@ class Outlet:
     limit: int
     deadline: float
     grace: float = 1.0
+    # Whoever counts what waits for clients finds those here that have not taken everything.
+    behind: "set[Backlogged]" = attrs.field(factory=set)
     # Told once when the client proves too slow.
     on_slow: Callable[[], None] | None = None
     # Told once when nothing more will be sent after a kill or a 4413.
@@ -162,6 +165,7 @@ class Outlet:
     def _enqueue(self, data: bytes, sent: int, *, counts: bool) -> None:
         if self._backlog is None:
             self._backlog = deque()
+            self.behind.add(self)
             self._pushed = 0
             self._begun = sent > 0
             self._nursery.start_soon(self._drain)
@@ -193,6 +197,7 @@ class Outlet:
                 if not self._backlog and self.is_open:
                     self._enqueue_latest()
             self._backlog = None
+            self.behind.discard(self)
             if self._slow:
                 self._end()
         finally:
@@ -242,6 +247,7 @@ class Outlet:
         self.is_dead = True
         self.is_open = False
         self._backlog = None
+        self.behind.discard(self)
         self.pending = 0
         for _, done in self._writers:
             done.set()

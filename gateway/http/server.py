@@ -23,6 +23,7 @@ from hypercorn.utils import LifespanFailureError, LifespanTimeoutError, parse_so
 from engine.errors import StartupError
 from gateway.http.connection import Connection, open_connection
 from gateway.http.serving import ServerLimits, Serving
+from gateway.http.traffic import Traffic
 
 __all__ = ["ServerLimits", "listen", "serve"]
 
@@ -82,6 +83,7 @@ async def serve(
     *,
     shutdown: trio.Event,
     tls: ssl.SSLContext | None = None,
+    traffic: Traffic | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """
@@ -101,7 +103,9 @@ async def serve(
         async with trio.open_nursery() as nursery:
             await nursery.start(lifespan.handle_lifespan)
             await lifespan.wait_for_startup()
-            ends = await _serve_connections(app, config, sockets, limits, state, shutdown, tls, task_status)
+            ends = await _serve_connections(
+                app, config, sockets, limits, state, shutdown, tls, traffic or Traffic(), task_status
+            )
             with trio.move_on_at(ends):
                 await lifespan.wait_for_shutdown()
             nursery.cancel_scope.cancel()
@@ -125,6 +129,7 @@ async def _serve_connections(
     state: LifespanState,
     shutdown: trio.Event,
     tls: ssl.SSLContext | None,
+    traffic: Traffic,
     task_status: trio.TaskStatus[None],
 ) -> float:
     """
@@ -142,6 +147,7 @@ async def _serve_connections(
                 tls=tls,
                 config=config,
                 context=WorkerContext(None),
+                traffic=traffic,
             )
             async with trio.open_nursery() as accepting:
                 for listener in sockets:
@@ -180,16 +186,18 @@ async def _accept(serving: Serving, listener: socket.socket, connections: set[Co
             connection = open_connection(serving, sock, parse_socket_addr(sock.family, address))
             # Now, not in its task: a shutdown before that starts must find it.
             connections.add(connection)
-            serving.nursery.start_soon(_contain, connection, connections, name="connection")
+            serving.traffic.connections = len(connections)
+            serving.nursery.start_soon(_contain, connection, connections, serving.traffic, name="connection")
 
 
-async def _contain(connection: Connection, connections: set[Connection]) -> None:
+async def _contain(connection: Connection, connections: set[Connection], traffic: Traffic) -> None:
     try:
         await connection.run()
     except* Exception as group:
         _log_failure(connection, group)
     finally:
         connections.discard(connection)
+        traffic.connections = len(connections)
 
 
 async def _watch_deadlines(connections: set[Connection]) -> None:

@@ -10,6 +10,8 @@ from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState
 
+from gateway.http.traffic import Traffic
+
 
 @attrs.define(kw_only=True)
 class ServerLimits:
@@ -50,6 +52,7 @@ class Serving:
     tls: ssl.SSLContext | None
     config: Config
     context: WorkerContext
+    traffic: Traffic
     # The node stops: who is answered is answered for the last time.
     is_draining: bool = attrs.field(default=False, init=False)
     _date: bytes = attrs.field(default=b"", init=False)

@@ -71,6 +71,7 @@ class WebSocket:
             limit=limits.outlet_backlog,
             deadline=limits.outlet_deadline,
             on_slow=self._fall_behind,
+            behind=self.serving.traffic.behind,
             on_end=self._outlet_ended,
         )
         self._frames = FrameProtocol(client=False, extensions=[])
@@ -80,6 +81,8 @@ class WebSocket:
         """
         Let the application have it, until both sides have ended.
         """
+        traffic = self.serving.traffic
+        traffic.websockets += 1
         try:
             try:
                 # No variable holds the scope: the application may forget it, and with it all headers.
@@ -100,6 +103,8 @@ class WebSocket:
             raise
         finally:
             self._code = self._code or ABNORMAL
+            traffic.websockets -= 1
+            traffic.closes[self._code] += 1
             self._outlet.kill()
 
     async def receive(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """REST as an ASGI application: Quart's routes, without what Quart does around each handler."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
@@ -35,6 +36,8 @@ class Dispatch:
 
     app: QuartTrio
     max_body: int
+    # Answers by status.
+    answers: Counter[int] = attrs.field(factory=Counter)
     _routes: MapAdapter = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -56,6 +59,7 @@ class Dispatch:
         if response is None:
             await self._let_quart(scope, receive, send, more)
             return
+        self.answers[response.status] += 1
         log.debug("request", id=request.id, method=request.method, path=request.path, status=response.status)
         await send(response.start(more))
         await send({"type": "http.response.body", "body": response.body, "more_body": False})

@@ -15,6 +15,7 @@ from engine.hookspecs import Resource
 from engine.node import Node
 from engine.store.events import Author
 from gateway.auth import Authenticator, AuthError
+from gateway.http.traffic import Traffic
 from gateway.limits import RateLimit
 from gateway.rest.messages import Response, request
 from gateway.rest.problems import Problem
@@ -33,6 +34,7 @@ class Edge:
     node: Node
     authenticator: Authenticator
     rate: RateLimit
+    traffic: Traffic = attrs.field(factory=Traffic)
 
     async def enter(self, action: Action, resource: Resource) -> Identity:
         """

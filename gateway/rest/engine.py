@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 import attrs
+from prometheus_client import CollectorRegistry
 from quart import Blueprint
 from quart_schema import security_scheme, tag
 
@@ -11,14 +12,16 @@ from engine.actors.effects import EffectActor
 from engine.domain.access import Action
 from engine.domain.event import iso
 from engine.hookspecs import Resource
+from engine.node import Node
 from gateway.rest.edge import Edge, answer
 from gateway.rest.messages import Response
+from gateway.rest.numbers import numbers
 from gateway.rest.problems import Problem
 
 SHOWN_FAILURES = 10
 
 
-def blueprint(at: Edge) -> Blueprint:
+def blueprint(at: Edge, registry: CollectorRegistry) -> Blueprint:
     """
     The routes under /api/v1/engine.
     """
@@ -32,7 +35,7 @@ def blueprint(at: Edge) -> Blueprint:
         The supervision tree as it is now. For operators.
         """
         await at.enter(Action.OPERATE, Resource(type="engine"))
-        return answer(node.tree())
+        return answer({**node.tree(), "plugins": _states(node), "numbers": numbers(registry)})
 
     @routes.get("/plugins")
     @tag(["engine"])
@@ -71,7 +74,7 @@ def blueprint(at: Edge) -> Blueprint:
         actor = node.effects.get(name)
         if actor is None:
             return {"name": name, "state": "running", "effects": False}
-        lag = await node.store.cursors.lag(actor.cursor.place)
+        lag = node.meter.lag[name] = await node.store.cursors.lag(actor.cursor.place)
         return {"name": name, "state": _state(actor), "effects": True, **_numbers(actor), "lag": lag}
 
     def _unknown(name: str) -> Problem:
@@ -106,6 +109,13 @@ def health(at: Edge) -> Blueprint:
         return answer({"status": "ready"})
 
     return routes
+
+
+def _states(node: Node) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "state": _state(actor), **_numbers(actor), "lag": node.meter.lag[name]}
+        for name, actor in node.effects.items()
+    ]
 
 
 def _state(actor: EffectActor) -> str:

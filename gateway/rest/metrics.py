@@ -1,15 +1,20 @@
 """Metrics for Prometheus: read from the node's parts when asked for, never counted twice."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
 
 import attrs
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from quart import Blueprint
 from quart_schema import security_scheme, tag
 
 from engine.node import Node
+from engine.overview import counted, together
+from engine.runtime.mailbox import MailboxStatistics
+from engine.runtime.registry import RegistryStatistics
+from gateway.http.traffic import Traffic
 from gateway.rest.edge import Edge
 from gateway.rest.messages import Response
 from gateway.rest.plugin_metrics import PluginCollector
@@ -20,78 +25,126 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 @attrs.define(eq=False)
 class NodeCollector(Collector):
     """
-    The node's numbers as metrics.
+    The node's numbers as metrics. Whoever shows a number shows it from here: `numbers.py`, and `top` by that.
     """
 
     node: Node
+    traffic: Traffic
 
     def collect(self) -> Iterator[Metric]:
         """
         All metrics, as they are now.
         """
-        hub, episodes = self.node.hub.statistics(), self.node.episodes.statistics()
-        yield _gauge("sessions", "Sessions that listen to a topic.", hub.sessions)
-        yield _gauge("subscriptions", "Subscriptions of all sessions.", hub.subscriptions)
-        yield _counter("messages_published", "Messages published to topics.", hub.published_total)
-        yield _counter("deliveries", "Writes to outlets.", hub.deliveries_total)
-        yield _gauge("episode_actors", "Running episode actors.", episodes.actors)
-        yield _gauge("episode_actors_parked", "Episode actors that crashed too often.", episodes.parked)
-        yield self._restarts()
+        yield from self._screens()
+        yield from self._wire()
+        yield from self._actors()
+        yield from self._mailboxes()
         yield from self._pools()
         yield from self._effects()
 
-    def _restarts(self) -> Metric:
-        restarts = CounterMetricFamily(
-            "greenroom_restarts", "Restarts of the children that are there.", labels=["kind"]
+    def _screens(self) -> Iterator[Metric]:
+        hub, meter = self.node.hub.statistics(), self.node.meter
+        yield gauge("sessions", "Sessions that listen to a topic.", hub.sessions)
+        yield gauge("subscriptions", "Subscriptions of all sessions.", hub.subscriptions)
+        yield counter("messages_published", "Messages published to topics.", hub.published_total)
+        yield counter("deliveries", "Writes to outlets.", hub.deliveries_total)
+        yield counter("outlet_bytes", "Bytes of all those writes.", hub.bytes_total)
+        yield gauge("frames_per_second", "Writes to outlets in the last second.", meter.frames_per_second)
+        yield gauge("loop_lag_seconds", "The longest turn of the event loop in ten seconds.", meter.loop_lag)
+        until_frame = meter.commit_to_frame
+        bounds = [*map(str, until_frame.bounds), "+Inf"]
+        yield HistogramMetricFamily(
+            "greenroom_commit_to_frame_seconds",
+            "From the commit of an event on this node until all who listen were pushed it.",
+            buckets=list(zip(bounds, accumulate(until_frame.counts), strict=True)),
+            sum_value=until_frame.total,
         )
-        totals: dict[str, int] = {}
-        for supervisor in (self.node.root, self.node.episode_supervisor, self.node.plugin_supervisor):
-            for child in supervisor.children():
-                totals[child.kind] = totals.get(child.kind, 0) + child.restarts
-        for kind, total in totals.items():
-            restarts.add_metric([kind], total)
-        return restarts
+
+    def _wire(self) -> Iterator[Metric]:
+        traffic = self.traffic
+        yield gauge("connections", "Open connections of all kinds.", traffic.connections)
+        yield gauge("websockets", "Open WebSockets.", traffic.websockets)
+        yield gauge("outlets_behind", "Clients that have not taken everything yet.", len(traffic.behind))
+        yield gauge("outlet_backlog_bytes", "Bytes that wait for those clients.", traffic.backlog)
+        closes = {str(code): count for code, count in traffic.closes.items()}
+        yield counters("websocket_closes", "Ended WebSockets by close code; 4413: too slow.", "code", closes)
+        answers = {str(status): count for status, count in traffic.answers.items()}
+        yield counters("requests", "Answers over REST by status.", "status", answers)
+
+    def _actors(self) -> Iterator[Metric]:
+        episodes = self.node.episodes.statistics()
+        yield gauge("episode_actors", "Running episode actors.", episodes.actors)
+        yield gauge("episode_actors_parked", "Episode actors that are parked.", episodes.parked)
+        children = GaugeMetricFamily(
+            "greenroom_children", "Children in the supervision tree.", labels=["kind", "state"]
+        )
+        supervisors = self.node.supervisors.values()
+        for (kind, state), count in counted(supervisors).items():
+            children.add_metric([kind, state], count)
+        yield children
+        restarted = together(supervisor.restarted for supervisor in supervisors)
+        yield counters("restarts", "Restarts of children.", "kind", restarted)
+        crashed = together(supervisor.crashed for supervisor in supervisors)
+        yield counters("crashes", "Crashes of children.", "kind", crashed)
+
+    def _mailboxes(self) -> Iterator[Metric]:
+        found: dict[str, MailboxStatistics | RegistryStatistics] = {
+            "catalog": self.node.catalog.mailbox.statistics(),
+            "episodes": self.node.episodes.statistics(),
+            "users": self.node.users.statistics(),
+            **{f"plugin/{name}": actor.mailbox.statistics() for name, actor in self.node.effects.items()},
+        }
+        depths = {name: one.depth for name, one in found.items()}
+        yield gauges("mailbox_depth", "Messages that wait for an actor.", "actor", depths)
+        ages = {name: one.oldest_age for name, one in found.items()}
+        yield gauges("mailbox_oldest_seconds", "How long the oldest of them has waited.", "actor", ages)
 
     def _pools(self) -> Iterator[Metric]:
-        in_use = GaugeMetricFamily("greenroom_pool_in_use", "Database connections in use.", labels=["pool"])
-        waiting = GaugeMetricFamily(
-            "greenroom_pool_waiting", "Tasks waiting for a connection.", labels=["pool"]
-        )
-        for name, pool in (
-            ("requests", self.node.store.requests),
-            ("background", self.node.store.background),
+        pools = {
+            "requests": self.node.store.requests.statistics(),
+            "background": self.node.store.background.statistics(),
+        }
+        for name, text in (
+            ("size", "Connections to the database at most."),
+            ("in_use", "Database connections in use."),
+            ("waiting", "Tasks waiting for a connection."),
         ):
-            statistics = pool.statistics()
-            in_use.add_metric([name], statistics.in_use)
-            waiting.add_metric([name], statistics.waiting)
-        yield in_use
-        yield waiting
+            values = {pool: getattr(statistics, name) for pool, statistics in pools.items()}
+            yield gauges(f"pool_{name}", text, "pool", values)
+        for name, text in (
+            ("waits", "How often a connection was waited for."),
+            ("wait_seconds", "Seconds that connections were waited for in all."),
+            ("failures", "Connections not made or lost."),
+        ):
+            values = {pool: getattr(statistics, f"{name}_total") for pool, statistics in pools.items()}
+            yield counters(f"pool_{name}", text, "pool", values)
 
     def _effects(self) -> Iterator[Metric]:
-        handled = CounterMetricFamily("greenroom_effects", "Events handled by a plugin.", labels=["plugin"])
-        failed = CounterMetricFamily(
-            "greenroom_effect_failures", "Failed attempts of a plugin.", labels=["plugin"]
-        )
-        quarantined = GaugeMetricFamily(
-            "greenroom_plugin_quarantined", "1 while a plugin is quarantined.", labels=["plugin"]
-        )
-        for name, actor in self.node.effects.items():
-            handled.add_metric([name], actor.handled_total)
-            failed.add_metric([name], actor.failed_total)
-            quarantined.add_metric([name], actor.quarantined_at is not None)
-        yield handled
-        yield failed
-        yield quarantined
+        effects, lag = self.node.effects, self.node.meter.lag
+        handled = {name: actor.handled_total for name, actor in effects.items()}
+        yield counters("effects", "Events handled by a plugin.", "plugin", handled)
+        failed = {name: actor.failed_total for name, actor in effects.items()}
+        yield counters("effect_failures", "Failed attempts of a plugin.", "plugin", failed)
+        quarantined = {name: float(actor.quarantined_at is not None) for name, actor in effects.items()}
+        yield gauges("plugin_quarantined", "1 while a plugin is quarantined.", "plugin", quarantined)
+        yield gauges("effect_lag_events", "Events that a plugin has still to handle.", "plugin", lag)
 
 
-def blueprint(at: Edge) -> Blueprint:
+def registry_of(at: Edge) -> CollectorRegistry:
+    """
+    Everything that is counted about this node.
+    """
+    registry = CollectorRegistry()
+    registry.register(NodeCollector(at.node, at.traffic))
+    registry.register(PluginCollector(at.node.plugins))
+    return registry
+
+
+def blueprint(registry: CollectorRegistry) -> Blueprint:
     """
     The route that Prometheus scrapes.
     """
     routes = Blueprint("metrics", __name__)
-    registry = CollectorRegistry()
-    registry.register(NodeCollector(at.node))
-    registry.register(PluginCollector(at.node.plugins))
 
     @routes.get("/metrics")
     @security_scheme([])
@@ -105,9 +158,35 @@ def blueprint(at: Edge) -> Blueprint:
     return routes
 
 
-def _gauge(name: str, text: str, value: float) -> Metric:
+def gauge(name: str, text: str, value: float) -> Metric:
+    """
+    A number that goes up and down.
+    """
     return GaugeMetricFamily(f"greenroom_{name}", text, value=value)
 
 
-def _counter(name: str, text: str, value: float) -> Metric:
+def counter(name: str, text: str, value: float) -> Metric:
+    """
+    A number that only grows.
+    """
     return CounterMetricFamily(f"greenroom_{name}", text, value=value)
+
+
+def gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    """
+    Numbers that go up and down, by a label.
+    """
+    family = GaugeMetricFamily(f"greenroom_{name}", text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def counters(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    """
+    Numbers that only grow, by a label.
+    """
+    family = CounterMetricFamily(f"greenroom_{name}", text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family

@@ -83,7 +83,9 @@ def test_every_metric_is_documented_and_every_documented_one_exists():
     """
     source = (ROOT / "gateway/rest/metrics.py").read_text("utf-8")
     named = set(re.findall(r'"(greenroom_\w+)"', source)) | {
-        f"greenroom_{name}" for name in re.findall(r'_(?:gauge|counter)\("(\w+)"', source)
+        f"greenroom_{name}" for name in re.findall(r'\b(?:gauge|counter)s?\(\s*f?"(\w+)(?:"|\{)', source)
     }
+    named -= {"greenroom_pool_"}
+    named |= {f"greenroom_pool_{name}" for name in re.findall(r'^            \("(\w+)", "', source, re.M)}
     documented = set(re.findall(r"`(greenroom_\w+?)(?:_total)?`", OPERATING))
     assert documented == named
