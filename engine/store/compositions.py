@@ -1,5 +1,6 @@
 """Compositions as they are stored: each change is one statement, in the log of the episode they belong to."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -12,6 +13,17 @@ from engine.store.postgres import Database, Row
 from engine.store.queries import queries
 
 _SQL = queries("compositions")
+
+
+@attrs.frozen(kw_only=True)
+class CompositionImage:
+    """
+    A drawn composition: the version that was drawn, and the picture, which is None for whoever has it.
+    """
+
+    version: int
+    digest: str
+    png: bytes | None
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -36,6 +48,21 @@ class Compositions:
         """
         rows = await self.database.fetch(_SQL["list"], {"episode_id": episode_id, "limit": limit})
         return [_composition(row) for row in rows]
+
+    async def image(
+        self, composition_id: CompositionId, known: Sequence[str] = ()
+    ) -> CompositionImage | None:
+        """
+        The composition as it was last drawn; None when it never was.
+
+        Without the picture, if its digest is among the `known` ones.
+        """
+        params = {"id": composition_id, "known": list(known)}
+        async with self.database.connection() as connection:
+            # In binary, or the picture would be sent as twice as much text.
+            cursor = await connection.cursor().execute(_SQL["image"], params, binary=True)
+            row = await cursor.fetchone()
+        return None if row is None else CompositionImage(version=row[0], digest=row[1], png=row[2])
 
     async def create(self, change: CompositionChange, author: Author) -> Event | None:
         """

@@ -6,6 +6,11 @@ from compositions where id = %(id)s and episode_id = %(episode_id)s
 select id::text, episode_id::text, name, layers, status, version, created_by, created_at, updated_at
 from compositions where episode_id = %(episode_id)s order by created_at, id limit %(limit)s
 
+-- name: image
+-- Without the picture, if whoever asks has it.
+select version, digest, case when digest = any(%(known)s) then null else png end
+from composition_images where composition_id = %(id)s
+
 -- name: create
 -- As every write here: the episode's lock first, for the reason given in episodes.sql; and so that nothing
 -- is changed without an event while the episode is being deleted.

@@ -1,5 +1,6 @@
 """An episode's compositions over REST."""
 
+import re
 import uuid
 
 from quart import Blueprint
@@ -13,11 +14,13 @@ from engine.domain.event import EpisodeId, utc_now
 from engine.hookspecs import Resource
 from gateway.rest import edge, parameters, schemas
 from gateway.rest.edge import Edge, answer
-from gateway.rest.messages import Response
+from gateway.rest.messages import Response, request
 from gateway.rest.problems import Problem
 
 ATTEMPTS = 20
 MAX_COMPOSITIONS = 1000
+# The entity tag of a picture: the version that was drawn, and what came of it.
+_PICTURE = re.compile(r'"\d+-([0-9a-f]+)"')
 
 
 def blueprint(at: Edge) -> Blueprint:
@@ -111,6 +114,33 @@ def blueprint(at: Edge) -> Blueprint:
                 return edge.no_content()
         raise _busy(id)
 
+    @routes.get("/<id>/image")
+    @tag(["compositions"])
+    @document_headers(parameters.IfNoneMatch)
+    @document_response(schemas.Png, 200)
+    async def read_image(episode_id: str, id: str) -> Response:
+        """
+        The composition as it was last drawn, by a job of the type composition.render. X-Rendered-Version is
+        the version that was drawn, X-Composition-Version the one there is now.
+        """
+        episode, _ = await _enter(Action.READ, episode_id, id)
+        composition = await _existing(episode.id, id)
+        image = await store.compositions.image(composition.id, _digests())
+        if image is None:
+            raise Problem(
+                404,
+                f"composition {composition.id} has not been drawn; POST /api/v1/jobs with the type "
+                f'composition.render and the payload {{"composition_id": "{composition.id}"}} draws it',
+            )
+        headers = {
+            "ETag": f'"{image.version}-{image.digest}"',
+            "X-Rendered-Version": str(image.version),
+            "X-Composition-Version": str(composition.version),
+        }
+        if image.png is None:
+            return edge.no_content(304, headers)
+        return Response(image.png, 200, {"Content-Type": "image/png", **headers})
+
     async def _change(episode_id: str, id: str, *, full: bool) -> Response:
         episode, identity = await _enter(Action.UPDATE, episode_id, id)
         given = await edge.body()
@@ -150,6 +180,13 @@ def blueprint(at: Edge) -> Blueprint:
 
 def _shown(composition: Composition, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return answer(composition.to_json(), status, {"ETag": edge.etag(composition.version), **(headers or {})})
+
+
+def _digests() -> list[str]:
+    """
+    The pictures that the client has, as `If-None-Match` says.
+    """
+    return _PICTURE.findall(request().header(b"if-none-match") or "")
 
 
 def _no_episode(key: EpisodeId) -> Problem:

@@ -11,6 +11,7 @@ from werkzeug.routing import BaseConverter, Rule
 from gateway.rest import schemas
 
 JSON = "application/json"
+PNG = "image/png"
 PROBLEM = "application/problem+json"
 IDS = ("id", "episode_id")
 
@@ -60,6 +61,9 @@ class Provider(OpenAPIProvider):
         """
         What is answered.
         """
+        if model is schemas.Png:
+            picture = {PNG: {"schema": {"type": "string", "format": "binary"}}}
+            return {"description": _text(model), "content": picture}, {}
         reference, components = _referred(model)
         return {"description": _text(model), "content": {JSON: {"schema": reference}}}, components
 

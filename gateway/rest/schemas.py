@@ -128,6 +128,12 @@ class CompositionList(Struct):
     total: int
 
 
+class Png(Struct):
+    """
+    A picture; this is no JSON.
+    """
+
+
 class Activity(Struct, rename="camel"):
     """
     What happened.

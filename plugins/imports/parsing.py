@@ -1,6 +1,6 @@
 """Makes checked episodes of a file's bytes, or tells every mistake in it. Pure: does no I/O."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -34,6 +34,23 @@ class Refused:
         more = self.count - len(self.mistakes)
         return "\n".join((head, *map(str, self.mistakes), *([f"and {more} more"] if more else [])))
 
+    @classmethod
+    def of(cls, mistakes: Sequence[Mistake]) -> "Refused":
+        """
+        The refusal for these, of which the first are told.
+        """
+        return cls(tuple(mistakes[:MAX_TOLD]), len(mistakes))
+
+
+@attrs.frozen
+class Checked:
+    """
+    The fields of one right episode, and the line in which it begins.
+    """
+
+    line: int
+    fields: Mapping[str, Any]
+
 
 def suffix_of(path: str) -> str | None:
     """
@@ -42,7 +59,7 @@ def suffix_of(path: str) -> str | None:
     return next((suffix for suffix in READERS if path.lower().endswith(suffix)), None)
 
 
-def parse(suffix: str, data: bytes, progressed: Callable[[float], None]) -> list[dict[str, Any]] | Refused:
+def parse(suffix: str, data: bytes, progressed: Callable[[float], None]) -> list[Checked] | Refused:
     """
     The fields of the file's episodes, each as `engine.domain.episode.parse_new` wants them.
 
@@ -56,8 +73,8 @@ def parse(suffix: str, data: bytes, progressed: Callable[[float], None]) -> list
                 wrong = f"is beyond the {MAX_EPISODES:,} episodes that one file may have; split it"
                 raise UnreadableError(Mistake(row.line, "", wrong))
     except UnreadableError as error:
-        return Refused(error.mistakes[:MAX_TOLD], len(error.mistakes))
-    episodes: list[dict[str, Any]] = []
+        return Refused.of(error.mistakes)
+    episodes: list[Checked] = []
     mistakes: list[Mistake] = []
     count_wrong = 0
     for count, row in enumerate(rows):
@@ -69,9 +86,9 @@ def parse(suffix: str, data: bytes, progressed: Callable[[float], None]) -> list
             count_wrong += len(fields)
             mistakes += fields[: MAX_TOLD - len(mistakes)]
         else:
-            episodes.append(fields)
+            episodes.append(Checked(row.line, fields))
     if not rows:
-        return Refused((Mistake(1, "", "there is no episode in this file"),), 1)
+        return Refused.of([Mistake(1, "", "there is no episode in this file")])
     return Refused(tuple(mistakes), count_wrong) if mistakes else episodes
 
 

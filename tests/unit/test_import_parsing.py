@@ -15,7 +15,7 @@ from plugins.imports.parsing import MAX_EPISODES, MAX_TOLD, Refused, parse, suff
 def parsed(suffix, text):
     found = parse(suffix, text.encode(), lambda fraction: None)
     assert not isinstance(found, Refused), str(found)
-    return found
+    return [episode.fields for episode in found]
 
 
 def mistakes(suffix, text):
