@@ -8,8 +8,9 @@ import attrs
 
 from conf.masks import mask_text
 from conf.options import LIVE_OPTIONS, OPTIONS, PLUGIN_TABLES, build
+from conf.plugin_schema import PluginSchema
 from conf.settings import Loaded
-from conf.tree import Settings
+from conf.tree import BUDGETS, Settings
 
 _TABLES = attrgetter(PLUGIN_TABLES)
 # What an option of a plugin's is where it does not stand.
@@ -55,12 +56,10 @@ def changes(now: Settings, wanted: Loaded) -> Changes:
         for option, kind in OPTIONS.items()
         if attrgetter(option)(now) != attrgetter(option)(wanted.settings)
     ]
+    differing += _changes_of_plugins(now, wanted)
     return Changes(
-        live=tuple(change for change in differing if change.option in LIVE_OPTIONS),
-        restart=(
-            *(change for change in differing if change.option not in LIVE_OPTIONS),
-            *_changes_of_plugins(now, wanted),
-        ),
+        live=tuple(change for change in differing if _is_live(change.option)),
+        restart=tuple(change for change in differing if not _is_live(change.option)),
     )
 
 
@@ -71,16 +70,36 @@ def taken_up(now: Settings, wanted: Settings) -> Settings:
     values: dict[str, object] = {
         option: attrgetter(option)(wanted if option in LIVE_OPTIONS else now) for option in OPTIONS
     }
-    return build({**values, PLUGIN_TABLES: _TABLES(now)})
+    old, new = _TABLES(now), _TABLES(wanted)
+    tables = {
+        plugin: MappingProxyType(
+            {name: value for name, value in old.get(plugin, {}).items() if name not in BUDGETS}
+            | {name: value for name, value in new.get(plugin, {}).items() if name in BUDGETS}
+        )
+        for plugin in {**old, **new}
+    }
+    kept = {plugin: table for plugin, table in tables.items() if table}
+    return build({**values, PLUGIN_TABLES: MappingProxyType(kept)})
+
+
+def _is_live(option: str) -> bool:
+    name = option.rpartition(".")[2]
+    return option in LIVE_OPTIONS or (option not in OPTIONS and name in BUDGETS)
 
 
 def _changes_of_plugins(now: Settings, wanted: Loaded) -> list[Change]:
     before, after = _flat(_TABLES(now)), _flat(_TABLES(wanted.settings))
+
+    def shown(option: str, value: object) -> str:
+        plugin, _, name = option.removeprefix("plugins.").rpartition(".")
+        kind = wanted.schemas.get(plugin, PluginSchema()).kind(name)
+        return mask_text(value) if kind is None else kind.show(value)
+
     return [
         Change(
             option=option,
-            before=mask_text(before[option]) if option in before else _ABSENT,
-            after=mask_text(after[option]) if option in after else _ABSENT,
+            before=shown(option, before[option]) if option in before else _ABSENT,
+            after=shown(option, after[option]) if option in after else _ABSENT,
             source=wanted.sources.get(option, "default"),
         )
         for option in sorted({*before, *after})

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import attrs
 
+from conf.kinds import Kind
 from conf.mistakes import Mistake
 from conf.options import OPTIONS, SECTIONS, did_you_mean
 
 PREFIX = "GREENROOM_"
+PLUGIN_PREFIX = "GREENROOM_PLUGINS_"
 CONFIG_VARIABLE = "GREENROOM_CONFIG"
 # Lets SIGUSR2 crash the episode actors, for tests of recovery; no option, so that no file can set it.
 TEST_HOOKS_VARIABLE = "GREENROOM_TEST_HOOKS"
@@ -33,13 +35,23 @@ class Given:
     value: object
     # Text of an environment variable or the command line, where everything is text.
     as_text: bool = False
+    # Whose option it is, if it is one of a plugin's own, and what the plugin calls it.
+    plugin: tuple[str, str] | None = None
+
+
+def read_given(kind: Kind, given: Given) -> object:
+    """
+    The value, checked. Raises ValueError.
+    """
+    as_text = given.as_text and isinstance(given.value, str)
+    return kind.read(kind.parse(str(given.value)) if as_text else given.value)
 
 
 def variable(option: str) -> str:
     """
     Name the environment variable of an option.
     """
-    return PREFIX + option.upper().replace(".", "_")
+    return PREFIX + re.sub(r"[^A-Z0-9]", "_", option.upper())
 
 
 def from_file(path: Path) -> Iterator[Given | Mistake]:
@@ -71,7 +83,7 @@ def from_table(table: Mapping[str, object], source: str, prefix: str = "") -> It
             yield Given(source=source, option=option, value=value)
         elif prefix == "plugins." and isinstance(value, Mapping):
             for name, told in value.items():
-                yield Given(source=source, option=f"{option}.{name}", value=told)
+                yield Given(source=source, option=f"{option}.{name}", value=told, plugin=(key, name))
         elif option not in SECTIONS:
             what = "section" if isinstance(value, Mapping) else "option"
             names = SECTIONS if isinstance(value, Mapping) else OPTIONS
@@ -83,9 +95,13 @@ def from_table(table: Mapping[str, object], source: str, prefix: str = "") -> It
             yield Mistake(source=source, option=option, remedy=f"must be a table: [{option}]")
 
 
-def from_environment(environ: Mapping[str, str]) -> Iterator[Given | Mistake]:
+def from_environment(
+    environ: Mapping[str, str], plugins: Mapping[str, tuple[str, str]] | None
+) -> Iterator[Given | Mistake]:
     """
     Read GREENROOM_… and, unless GREENROOM_DATABASE_URL says otherwise, DATABASE_URL.
+
+    `plugins` are the variables of plugins' own options; None: nobody knows which there are.
     """
     options = {variable(option): option for option in OPTIONS}
     options["DATABASE_URL"] = "database.url"
@@ -97,8 +113,17 @@ def from_environment(environ: Mapping[str, str]) -> Iterator[Given | Mistake]:
         source = f"environment {name}"
         if name in options:
             yield Given(source=source, option=options[name], value=text, as_text=True)
+        elif plugins is not None and name in plugins:
+            plugin, option = whose = plugins[name]
+            yield Given(
+                source=source, option=f"plugins.{plugin}.{option}", value=text, as_text=True, plugin=whose
+            )
+        elif plugins is None and name.startswith(PLUGIN_PREFIX):
+            continue
         elif name.startswith(PREFIX) and not _is_service_link(name, text):
-            yield Mistake(source=source, remedy=f"no such option{did_you_mean(name, options)}")
+            yield Mistake(
+                source=source, remedy=f"no such option{did_you_mean(name, [*options, *(plugins or ())])}"
+            )
 
 
 def _is_service_link(name: str, text: str) -> bool:
@@ -110,9 +135,16 @@ def from_overrides(overrides: Mapping[str, object]) -> Iterator[Given | Mistake]
     Read what the command line said, keyed by dotted option; a text may stand for a number or a flag.
     """
     for option, value in overrides.items():
-        section = option.rpartition(".")[0]
-        if option in OPTIONS or section.startswith("plugins."):
-            yield Given(source=COMMAND_LINE, option=option, value=value, as_text=isinstance(value, str))
+        section, _, name = option.rpartition(".")
+        plugin = section.removeprefix("plugins.") if section.startswith("plugins.") else ""
+        if option in OPTIONS or plugin:
+            yield Given(
+                source=COMMAND_LINE,
+                option=option,
+                value=value,
+                as_text=isinstance(value, str),
+                plugin=None if option in OPTIONS else (plugin, name),
+            )
         else:
             yield Mistake(
                 source=COMMAND_LINE, option=option, remedy=f"no such option{did_you_mean(option, OPTIONS)}"

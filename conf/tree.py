@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import attrs
 import platformdirs
@@ -202,6 +202,18 @@ class Retention:
     interval: Live[Duration]
 
 
+# Options of [plugins] that a plugin may have for itself, in [plugins.<name>].
+BUDGETS = (
+    "decision_budget",
+    "effect_budget",
+    "transaction_budget",
+    "life_cycle_budget",
+    "batch",
+    "linger",
+    "failures_to_quarantine",
+)
+
+
 @attrs.frozen(kw_only=True)
 class Plugins:
     """
@@ -222,6 +234,14 @@ class Plugins:
     settings: Annotated[Mapping[str, Mapping[str, object]], Kind(wanted="tables", read=_read_tables)] = (
         attrs.field(repr=mask_tables)
     )
+
+    def of(self, plugin: str) -> "Plugins":
+        """
+        The same with the budgets that this plugin has for itself.
+        """
+        own = self.settings.get(plugin, {})
+        changes: dict[str, Any] = {name: value for name, value in own.items() if name in BUDGETS}
+        return attrs.evolve(self, **changes)
 
 
 @attrs.frozen(kw_only=True)

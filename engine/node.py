@@ -89,6 +89,7 @@ class Node:
             background_size=settings.database.background_pool_size,
             deadline=settings.database.statement_timeout,
         )
+        plugins.configure(settings.plugins)
         end = await store.log.end()
         hub = Channels()
         kinds = settings.supervision
@@ -134,7 +135,7 @@ class Node:
                 runner=plugins.runner,
                 started=plugins.function(name, "engine_started"),
                 stopping=plugins.function(name, "engine_stopping"),
-                budget=settings.plugins.life_cycle_budget,
+                budget=settings.plugins.of(name).life_cycle_budget,
             )
             for name, engine in plugins.engines.items()
         }
@@ -144,7 +145,7 @@ class Node:
                 mailbox=mailboxes[effect.plugin],
                 log=store.log,
                 cursors=store.cursors,
-                settings=_effect_settings(settings),
+                settings=_effect_settings(settings, effect.plugin),
                 beginning=end,
                 runner=plugins.runner,
                 wake_feed=feed.wake,
@@ -304,12 +305,12 @@ class Node:
             kind = kinds.episode
             registry.retune(policy_of(kind), capacity=kind.mailbox, idle=kind.idle)
         self.plugin_supervisor.retune(policy_of(kinds.plugin))
-        for effect in self.effects.values():
+        for name, effect in self.effects.items():
             effect.mailbox.resize(kinds.plugin.mailbox)
-            effect.settings = _effect_settings(settings)
-        for life in self.lives.values():
-            life.budget = settings.plugins.life_cycle_budget
-        self.plugins.decision_budget = settings.plugins.decision_budget
+            effect.settings = _effect_settings(settings, name)
+        for name, life in self.lives.items():
+            life.budget = settings.plugins.of(name).life_cycle_budget
+        self.plugins.retune(settings.plugins)
         self.guard.limit = settings.plugins.block_limit
         realtime = settings.realtime
         self.catalog.mailbox.resize(kinds.catalog.mailbox)
@@ -354,13 +355,13 @@ def _child_settings(settings: Settings, name: str) -> Child:
     return child
 
 
-def _effect_settings(settings: Settings) -> EffectSettings:
-    kind = settings.supervision.plugin
+def _effect_settings(settings: Settings, plugin: str) -> EffectSettings:
+    kind, own = settings.supervision.plugin, settings.plugins.of(plugin)
     return EffectSettings(
-        budget=settings.plugins.effect_budget,
-        transaction_budget=settings.plugins.transaction_budget,
-        batch=settings.plugins.batch,
-        linger=settings.plugins.linger,
-        failures_to_quarantine=settings.plugins.failures_to_quarantine,
+        budget=own.effect_budget,
+        transaction_budget=own.transaction_budget,
+        batch=own.batch,
+        linger=own.linger,
+        failures_to_quarantine=own.failures_to_quarantine,
         backoff=Backoff(first=kind.backoff_first, cap=kind.backoff_cap, jitter=kind.backoff_jitter),
     )

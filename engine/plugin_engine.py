@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import attrs
 
@@ -29,6 +30,8 @@ class PluginEngine:
 
     plugin: str
     metrics: PluginMetrics = attrs.field(init=False)
+    # An object of the plugin's own class.
+    settings: Any = attrs.field(default=None, init=False)
     # None until the engine is built.
     parts: EngineParts | None = attrs.field(default=None, init=False)
 

@@ -12,6 +12,7 @@ import pluggy
 import structlog
 import trio
 
+from conf.settings import Plugins, PluginSchema
 from engine import hookspecs
 from engine.domain.access import Action, Identity
 from engine.domain.fields import FieldError
@@ -29,6 +30,7 @@ DECISION_THREADS = 8
 OWN_DISTRIBUTION = "greenroom"
 # Seconds, until the node knows its settings.
 BLOCK_LIMIT = 1.0
+DECISION_BUDGET = 0.25
 
 
 @attrs.frozen(kw_only=True)
@@ -61,13 +63,18 @@ class PluginHost:
     """
     Own the loaded plugins.
 
-    `decision_budget` is in seconds. Raises PluginError while loading, for whatever breaks the contract.
+    `decision_budget` is in seconds, until `configure`. Raises PluginError while loading, for whatever breaks
+    the contract.
     """
 
-    decision_budget: float
+    # For plugins that are not configured.
+    decision_budget: float = DECISION_BUDGET
     runner: Runner = attrs.field(factory=lambda: Runner(guard=LoopGuard(BLOCK_LIMIT)))
     engines: dict[str, PluginEngine] = attrs.field(factory=dict, init=False)
     jobs: JobHandlers = attrs.field(factory=JobHandlers, init=False)
+    schemas: dict[str, PluginSchema] = attrs.field(factory=dict, init=False)
+    # Each plugin's budgets.
+    _budgets: dict[str, Plugins] = attrs.field(factory=dict, init=False)
     # By hook, in the order in which they are asked.
     _functions: dict[str, list[Function]] = attrs.field(factory=dict, init=False)
     _manager: pluggy.PluginManager = attrs.field(init=False)
@@ -105,6 +112,17 @@ class PluginHost:
         except (pluggy.PluginValidationError, ValueError) as error:
             self._manager.unregister(name=name)
             raise PluginError(f"plugin {name}: {error}") from error
+        try:
+            self._check_hooks(plugin, name)
+            self.schemas[name] = self._schema(name)
+            if (function := self.function(name, "job_handlers")) is not None:
+                self.jobs.add(name, self._handlers_of(function))
+        except PluginError:
+            self._manager.unregister(name=name)
+            raise
+        self.engines[name] = PluginEngine(plugin=name)
+
+    def _check_hooks(self, plugin: object, name: str) -> None:
         hooks = set()
         for caller in self._manager.get_hookcallers(plugin) or []:
             for implementation in caller.get_hookimpls():
@@ -116,10 +134,23 @@ class PluginHost:
                 f"plugin {name}: on_events is given every event, so {', '.join(sorted(others))} would "
                 "be given them again; implement one or the other"
             )
-        self.engines[name] = PluginEngine(plugin=name)
-        self._functions.clear()
-        if (function := self.function(name, "job_handlers")) is not None:
-            self.jobs.add(name, self._handlers_of(function))
+
+    def configure(self, settings: Plugins) -> None:
+        """
+        From now on these settings, checked by `schemas`, are the plugins'. Raises PluginError.
+        """
+        for name, engine in self.engines.items():
+            try:
+                engine.settings = self.schemas[name].build(settings.settings.get(name, {}))
+            except (ValueError, TypeError) as error:
+                raise PluginError(f"plugin {name}: its settings are wrong: {error}") from error
+        self.retune(settings)
+
+    def retune(self, settings: Plugins) -> None:
+        """
+        From now on these are the plugins' budgets; what else they are told stays as it was.
+        """
+        self._budgets = {name: settings.of(name) for name in self.engines}
 
     def bind(self, parts: EngineParts) -> None:
         """
@@ -127,6 +158,16 @@ class PluginHost:
         """
         for engine in self.engines.values():
             engine.parts = parts
+
+    def _schema(self, name: str) -> PluginSchema:
+        self._functions.clear()
+        asked = self.function(name, "settings")
+        if asked is not None and asked.is_async:
+            raise PluginError(f"plugin {name}: settings is asked before anything runs: a plain def")
+        try:
+            return PluginSchema.of(None if asked is None else asked.call())
+        except Exception as error:
+            raise PluginError(f"plugin {name}: settings: {error}") from error
 
     def names(self) -> list[str]:
         """
@@ -224,12 +265,12 @@ class PluginHost:
 
     async def _decide(self, function: Function, *given: object) -> Any:
         plugin, engine = function.owner, self.engines[function.owner]
+        own = self._budgets.get(plugin)
+        budget = self.decision_budget if own is None else own.decision_budget
         try:
-            return await self.runner.run_within(
-                self.decision_budget, function, engine, *given, limiter=self._limiter
-            )
+            return await self.runner.run_within(budget, function, engine, *given, limiter=self._limiter)
         except OverBudgetError:
-            raise DecisionError(f"plugin {plugin} did not decide within {self.decision_budget:g} s") from None
+            raise DecisionError(f"plugin {plugin} did not decide within {budget:g} s") from None
         except Exception as error:
             log.exception("a decision hook failed", plugin=plugin, hook=function.name)
             raise DecisionError(f"plugin {plugin} could not decide: {error!r}") from error

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import assert_never
+from typing import Any, assert_never
 
 import attrs
 import structlog
@@ -86,6 +86,13 @@ class EffectContext:
         The plugin's own name.
         """
         return self.engine.plugin
+
+    @property
+    def settings(self) -> Any:
+        """
+        The plugin's own settings.
+        """
+        return self.engine.settings
 
     @property
     def metrics(self) -> PluginMetrics:

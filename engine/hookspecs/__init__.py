@@ -1,7 +1,12 @@
 """The whole contract between Greenroom and its plugins: all that a plugin imports, in one place."""
 
+from typing import Annotated
+
 import pluggy
 
+from conf.kinds import Count, CountOrZero, Flag, Fraction, Kind, Names, SomeText, Text, read_text
+from conf.masks import mask
+from conf.units import Duration, DurationOrZero, Size
 from engine.domain.access import Action, Identity, Role
 from engine.domain.event import EpisodeId, Event, Topic, UserId
 from engine.domain.fields import FieldError
@@ -27,6 +32,7 @@ from engine.hookspecs.hooks import (
     EffectHooks,
     JobHooks,
     LifeCycleHooks,
+    SettingsHooks,
 )
 from engine.hookspecs.jobs import Discard, JobContext, JobHandler, JobStoppedError, JobTransaction, Retry
 
@@ -38,14 +44,20 @@ __all__ = [
     "PROJECT",
     "Action",
     "Context",
+    "Count",
+    "CountOrZero",
     "Counter",
     "DecisionHooks",
     "Discard",
+    "Duration",
+    "DurationOrZero",
     "EffectHooks",
     "Engine",
     "EpisodeId",
     "Event",
     "FieldError",
+    "Flag",
+    "Fraction",
     "Gauge",
     "Histogram",
     "Identity",
@@ -57,14 +69,23 @@ __all__ = [
     "JobTransaction",
     "LifeCycleHooks",
     "Metrics",
+    "Names",
     "Resource",
     "Retry",
     "Role",
+    "Secret",
+    "SettingsHooks",
+    "Size",
+    "SomeText",
+    "Text",
     "Topic",
     "Transaction",
     "UserId",
     "Viewer",
     "hookimpl",
 ]
+
+# A text that nobody is shown: neither in `greenroom config show` nor in a mistake.
+Secret = Annotated[str, Kind(wanted="a text", read=read_text, show=mask, secret=True)]
 
 hookimpl = pluggy.HookimplMarker(PROJECT)

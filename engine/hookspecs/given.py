@@ -123,6 +123,13 @@ class Engine(Protocol):
         ...
 
     @property
+    def settings(self) -> Any:
+        """
+        The plugin's settings, an object of the class that its hook `settings` has answered; else None.
+        """
+        ...
+
+    @property
     def metrics(self) -> Metrics:
         """
         The plugin's own metrics.

@@ -167,6 +167,20 @@ class DecisionHooks:
         return None
 
 
+class SettingsHooks:
+    """
+    What may stand in the plugin's section of the operator's file. Asked once, before anything is started.
+    """
+
+    @hookspec
+    def settings(self) -> type | None:
+        """
+        Answer the attrs class of the plugin's settings: `[plugins.<name>]` is checked against it, and what it
+        makes of it is `engine.settings`. A field without a default must be given.
+        """
+        return None
+
+
 class LifeCycleHooks:
     """
     The plugin's own beginning and end, in a supervised task of its own, under `plugins.life_cycle_budget`.
@@ -202,6 +216,6 @@ class JobHooks:
 
 
 # What a plugin manager is given, and what the documentation must have.
-GROUPS = (EffectHooks, DecisionHooks, LifeCycleHooks, JobHooks)
+GROUPS = (SettingsHooks, LifeCycleHooks, EffectHooks, DecisionHooks, JobHooks)
 EFFECTS = tuple(name for name in vars(EffectHooks) if name.startswith("on_"))
 DECISIONS = ("authorize", "validate_episode")

@@ -1,6 +1,5 @@
 """`greenroom config`: what is wrong with the settings, what follows from them, which are in force and why."""
 
-import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -10,10 +9,12 @@ from rich.console import Console
 from rich.text import Text
 
 from conf.consequences import chosen_consequences
-from conf.settings import Loaded, SettingsError, describe, load
+from conf.settings import Loaded, SettingsError, describe
 from engine.domain.access import Role
+from engine.errors import PluginError
 from gateway.cli.ask import RefusedError, ask
 from gateway.cli.live import Line, line_options
+from gateway.cli.options import load_with_plugins
 
 # The status of an answer that names what is wrong.
 INVALID = 422
@@ -100,7 +101,7 @@ def show(file: Path | None) -> None:
 
 def _load_or_exit(file: Path | None) -> Loaded:
     try:
-        return load(file, environ=os.environ)
-    except SettingsError as error:
+        return load_with_plugins(file, {})[0]
+    except (SettingsError, PluginError) as error:
         click.echo(str(error), err=True)
         raise SystemExit(2) from None

@@ -1,12 +1,13 @@
 """Options that several commands share, and how they become settings."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
-from conf.settings import Settings, load
+from conf.settings import Loaded, PluginSchema, Settings, load
+from engine.plugin_host import PluginHost
 
 config_option = click.option(
     "--config",
@@ -33,8 +34,23 @@ def overrides_of(given: Mapping[str, object]) -> dict[str, object]:
     }
 
 
+def load_with_plugins(config: Path | None, overrides: Mapping[str, object]) -> tuple[Loaded, PluginHost]:
+    """
+    The settings in force and the plugins that they name, which have checked what is theirs.
+
+    Raises SettingsError, PluginError.
+    """
+    host = PluginHost()
+
+    def schemas(enabled: Sequence[str], discover: bool) -> Mapping[str, PluginSchema]:
+        host.load(enabled, discover=discover)
+        return host.schemas
+
+    return load(config, environ=os.environ, overrides=overrides, schemas=schemas), host
+
+
 def load_settings(config: Path | None, overrides: Mapping[str, object]) -> Settings:
     """
-    The settings in force. Raises SettingsError.
+    The settings in force, for who needs no plugins. Raises SettingsError.
     """
     return load(config, environ=os.environ, overrides=overrides).settings

@@ -25,7 +25,7 @@ from engine.store.migrate import migrate
 from gateway import log as logging
 from gateway.app import Application
 from gateway.auth import Authenticator
-from gateway.cli.options import config_option, data_dir_option, overrides_of
+from gateway.cli.options import config_option, data_dir_option, load_with_plugins, overrides_of
 from gateway.gateway import Gateway, tls_context
 from gateway.http.server import listen
 
@@ -47,11 +47,15 @@ def serve(config: Path | None, host: str | None, port: int | None, data_dir: Pat
     directory. Exits with 0 after a drain, with 2 when it cannot start, with 1 when it fails.
     """
     overrides = overrides_of({"server.host": host, "server.port": port, "node.data_dir": data_dir})
-    read = partial(load, config, environ=os.environ, overrides=overrides)
-    settings = read().settings
+    loaded, plugins = load_with_plugins(config, overrides)
+    settings = loaded.settings
+    # Which plugins are loaded changes with a restart only; what they are told is checked by those.
+    read = partial(
+        load, config, environ=os.environ, overrides=overrides, schemas=lambda *_: plugins.schemas
+    )
     logging.configure(settings.log)
     with ExitStack() as stack:
-        running = prepare(settings, stack, read)
+        running = prepare(settings, plugins, stack, read)
         stack.enter_context(short_pauses())
         trio.run(running.run, strict_exception_groups=True)
 
@@ -114,14 +118,14 @@ class Running:
         return f"greenroom ready on {scheme}://{host}:{port} ({database}, data in {where}, pid {os.getpid()})"
 
 
-def prepare(settings: Settings, stack: ExitStack, read: Callable[[], Loaded]) -> Running:
+def prepare(
+    settings: Settings, plugins: PluginHost, stack: ExitStack, read: Callable[[], Loaded]
+) -> Running:
     """
-    Everything that must be there before the event loop: port, data directory, database, schema, plugins.
+    Everything that must be there before the event loop: port, data directory, database, schema.
 
-    Raises StartupError or PluginError; whatever was begun is undone by the stack.
+    Raises StartupError; whatever was begun is undone by the stack.
     """
-    plugins = PluginHost(decision_budget=settings.plugins.decision_budget)
-    plugins.load(settings.plugins.enabled, discover=settings.plugins.discover)
     tls_context(settings)
     sockets = listen(settings.server.host, settings.server.port, settings.server.backlog)
     for sock in sockets:

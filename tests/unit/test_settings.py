@@ -158,7 +158,7 @@ def test_text_of_the_environment_and_of_the_command_line_is_read_alike(option, t
 
 def test_what_a_plugin_is_told_is_kept_open_and_joined_over_the_sources(file):
     """
-    Only the plugin knows what may stand in [plugins.<name>]; a later source adds to it or replaces.
+    Where nobody has asked the plugins, what they are told is taken as it is; a later source adds to it.
     """
     config = file('[plugins.webhook]\nurl = "https://x"\ntries = 3\n[plugins.audit.deep]\nx = [1]')
     loaded = load(config, environ={}, overrides={"plugins.webhook.tries": 5})
