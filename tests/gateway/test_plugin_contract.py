@@ -50,7 +50,7 @@ async def test_a_plugin_prepares_itself_gets_what_it_asked_for_and_cleans_up(sta
     assert seen.calls == []
     seen.may_start.set()
     await node.request("DELETE", path)
-    await until(lambda: "episode_deleted" in seen.calls)
+    await until(lambda: node.node.effects["seen"].handled_total == 3)
     assert seen.calls == ["started", "episode_created", "episode_deleted"]
     assert node.rows("select title from seen") == [("Pilot",)]
     metrics = (await node.request("GET", "/metrics")).body.decode()
