@@ -50,9 +50,7 @@ def serve(config: Path | None, host: str | None, port: int | None, data_dir: Pat
     loaded, plugins = load_with_plugins(config, overrides)
     settings = loaded.settings
     # Which plugins are loaded changes with a restart only; what they are told is checked by those.
-    read = partial(
-        load, config, environ=os.environ, overrides=overrides, schemas=lambda *_: plugins.schemas
-    )
+    read = partial(load, config, environ=os.environ, overrides=overrides, schemas=lambda *_: plugins.schemas)
     logging.configure(settings.log)
     with ExitStack() as stack:
         running = prepare(settings, plugins, stack, read)
@@ -118,9 +116,7 @@ class Running:
         return f"greenroom ready on {scheme}://{host}:{port} ({database}, data in {where}, pid {os.getpid()})"
 
 
-def prepare(
-    settings: Settings, plugins: PluginHost, stack: ExitStack, read: Callable[[], Loaded]
-) -> Running:
+def prepare(settings: Settings, plugins: PluginHost, stack: ExitStack, read: Callable[[], Loaded]) -> Running:
     """
     Everything that must be there before the event loop: port, data directory, database, schema.
 

@@ -8,6 +8,7 @@ import attrs
 import pytest
 from click.testing import CliRunner
 
+from conf.changes import changes, taken_up
 from conf.settings import SettingsError, describe, load
 from engine.errors import PluginError
 from engine.hookspecs import Count, Duration, Secret, SomeText, hookimpl
@@ -166,3 +167,23 @@ def test_config_check_asks_the_plugins_that_would_be_loaded(tmp_path, monkeypatc
     result = CliRunner().invoke(config_command, ["check", "--config", str(file)])
     assert result.exit_code == 2
     assert "'nobody', which is neither an installed plugin" in result.stderr
+
+
+def test_a_running_node_takes_up_a_plugin_s_budgets_and_nothing_else_of_it(tmp_path):
+    """
+    What a plugin was told at its start it keeps; how long it may take is the operator's to change.
+    """
+    url = '[plugins.webhook]\nurl = "https://x"\nsecret = "hush"\n'
+    now, _ = read(tmp_path, url + "batch = 7\n")
+    wanted, _ = read(tmp_path, url.replace("hush", "hash") + 'effect_budget = "1s"\n')
+    found = changes(now.settings, wanted)
+    assert [(change.option, change.before, change.after) for change in found.live] == [
+        ("plugins.webhook.batch", "7", "(not set)"),
+        ("plugins.webhook.effect_budget", "(not set)", '"1s"'),
+    ]
+    assert [(change.option, change.before, change.after) for change in found.restart] == [
+        ("plugins.webhook.secret", '"***"', '"***"')
+    ]
+    taken = taken_up(now.settings, wanted.settings).plugins
+    assert (taken.of("webhook").effect_budget, taken.of("webhook").batch) == (1.0, 100)
+    assert taken.settings["webhook"]["secret"] == "hush"
