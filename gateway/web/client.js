@@ -446,10 +446,12 @@ class Session {
  * `behind()` when an iteration takes too little, `end(error?)`.
  */
 export class Subscription {
+  topic;
   /** How things stood when the subscription began, if that was wished, or at the last gap. */
   snapshot = null;
   /** Of what was told last: come back with it as `since`, in another page even, and nothing is missed. */
   position;
+  #limit;
   #reader;
   #callbacks = new Callbacks();
   #inbox = [];
@@ -461,7 +463,7 @@ export class Subscription {
   constructor(channel, { since = null, snapshot = false, limit }) {
     this.topic = channel.topic;
     this.position = readPosition(since);
-    this.limit = limit;
+    this.#limit = limit;
     this.#reader = new Reader(channel, this.position, snapshot, {
       hasRoom: () => !this.#isQueueing() || this.#inbox.length < limit,
       begin: (begun) => this.#begin(begun),
@@ -509,7 +511,7 @@ export class Subscription {
           const entry = this.#inbox.shift();
           if (entry) {
             if (entry.position) this.position = entry.position;
-            if (this.#inbox.length <= this.limit / 2) this.#reader.hasTaken();
+            if (this.#inbox.length <= this.#limit / 2) this.#reader.hasTaken();
             return { value: entry.item, done: false };
           }
           if (this.#reader.isEnded) {
@@ -841,6 +843,7 @@ class Channel {
  * Callbacks (`on`): `change(presence)`, `end(error?)`.
  */
 export class Presence {
+  episodeId;
   /** What this client shows of itself: viewing, editing or idle. */
   state;
   name;

@@ -1,6 +1,6 @@
 """A real browser and real npm packages against a real node: in this process, or as a program of its own."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ import pytest
 from tests.acceptance.conftest import environment, programs, serve
 from tests.browser import node_tools
 from tests.browser.chromium import Chromium, running_chromium
+from tests.browser.node_page import NodePage, node_page
 from tests.gateway.conftest import greenroom, logs, start_greenroom
 
 # `greenroom` is a node in this process, `serve` starts the real program, which can be killed.
@@ -39,3 +40,12 @@ def browser(chromium: Chromium) -> Iterator[Chromium]:
     """
     yield chromium
     chromium.close_all()
+
+
+@pytest.fixture
+async def page() -> AsyncIterator[NodePage]:
+    """
+    The JavaScript client in a Node of its own.
+    """
+    async with node_page() as running:
+        yield running

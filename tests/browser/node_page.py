@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from tests.browser import node_tools
+from tests.gateway.node_fixture import RunningNode
 
 CLIENT = Path(__file__).parents[2] / "gateway" / "web" / "client.js"
 DRIVER = Path(__file__).parent / "driver.mjs"
@@ -138,3 +139,18 @@ async def node_page() -> AsyncIterator[NodePage]:
             with trio.move_on_after(SOON, shield=True):
                 await process.wait()
             nursery.cancel_scope.cancel()
+
+
+def url(greenroom: RunningNode) -> str:
+    """
+    Where a node of this process is.
+    """
+    return f"http://127.0.0.1:{greenroom.port}"
+
+
+async def rename(greenroom: RunningNode, episode: str, titles: str) -> None:
+    """
+    Give an episode these titles of one letter, one after the other.
+    """
+    for title in titles:
+        assert (await greenroom.request("PATCH", f"episodes/{episode}", {"title": title})).status == 200

@@ -1,26 +1,9 @@
 """The JavaScript client under Node, against a real node: events, once each and in order."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
-from tests.browser.node_page import NodePage, ScriptError, node_page
+from tests.browser.node_page import NodePage, ScriptError, rename, url
 from tests.gateway.node_fixture import NOBODYS, RunningNode
-
-
-@pytest.fixture
-async def page() -> AsyncIterator[NodePage]:
-    async with node_page() as running:
-        yield running
-
-
-def url(greenroom: RunningNode) -> str:
-    return f"http://127.0.0.1:{greenroom.port}"
-
-
-async def rename(greenroom: RunningNode, episode: str, titles: str) -> None:
-    for title in titles:
-        assert (await greenroom.request("PATCH", f"episodes/{episode}", {"title": title})).status == 200
 
 
 async def test_a_subscription_shows_how_things_stand_and_then_what_happens(
