@@ -118,6 +118,7 @@ class Auth:
     default_role: Live[SomeText]
     token_cache: Live[CountOrZero]
     connect_timeout: Live[Duration]
+    local_sign_in: Live[Flag]
 
 
 @attrs.frozen(kw_only=True)

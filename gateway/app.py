@@ -15,7 +15,18 @@ from gateway.auth import Authenticator
 from gateway.http.traffic import Traffic
 from gateway.limits import RateLimit, SessionLimit
 from gateway.namespaces.socket_io import SocketIo
-from gateway.rest import actors, compositions, engine, episodes, metrics, pages, records, reload, scripts
+from gateway.rest import (
+    actors,
+    compositions,
+    engine,
+    episodes,
+    metrics,
+    pages,
+    records,
+    reload,
+    scripts,
+    sign_in,
+)
 from gateway.rest.dispatch import Dispatch
 from gateway.rest.edge import Edge
 from gateway.rest.openapi import Provider
@@ -126,6 +137,7 @@ def _rest(at: Edge) -> QuartTrio:
         engine.health(at),
         reload.blueprint(at),
         metrics.blueprint(registry),
+        sign_in.blueprint(at),
         pages.blueprint(),
         scripts.blueprint(),
     ):

@@ -39,6 +39,8 @@ class Authenticator:
     settings: Auth
     _key: OctKey | KeySet
     _algorithms: list[str]
+    # The secret, if nobody configured one: the node may then make tokens for its own console.
+    generated: bytes | None = attrs.field(default=None, repr=False)
     # Verified tokens, the least recently used first; bounded by `auth.token_cache`.
     _known: OrderedDict[str, Identity] = attrs.field(factory=OrderedDict, init=False)
 
@@ -49,7 +51,7 @@ class Authenticator:
         """
         if settings.jwks_file:
             return cls(settings, _key_set(Path(settings.jwks_file)), ASYMMETRIC)
-        return cls(settings, OctKey.import_key(secret), ["HS256"])
+        return cls(settings, OctKey.import_key(secret), ["HS256"], None if settings.secret else secret)
 
     def retune(self, settings: Auth) -> None:
         """

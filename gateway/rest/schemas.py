@@ -281,6 +281,37 @@ class ReadAll(Struct):
     read: int
 
 
+class WaysIn(Struct):
+    """
+    Whether the console may be entered by name, and if not, why.
+    """
+
+    local: bool
+    reason: str
+
+
+class SignIn(Struct, forbid_unknown_fields=True):
+    """
+    Who somebody wants to be. Without a `user`, the name is one.
+    """
+
+    name: Title
+    role: Literal["viewer", "editor", "operator"] = "editor"
+    user: Title | UnsetType = UNSET
+
+
+class SignedIn(Struct):
+    """
+    A token, and until when it is good, in Unix seconds.
+    """
+
+    token: str
+    user: str
+    name: str
+    role: Literal["viewer", "editor", "operator"]
+    expires_at: float
+
+
 class FieldError(Struct):
     """
     One bad field, and what would be right.

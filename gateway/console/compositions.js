@@ -1,0 +1,62 @@
+// An episode's compositions as pictures: what was rendered, and a way to render it again.
+
+import { Problem } from "./api.js";
+import { h, Keyed, replace } from "./dom.js";
+import { may } from "./session.js";
+
+export class Compositions {
+  constructor({ api, session }, episode) {
+    Object.assign(this, { api, session, episode });
+    // Object URLs of the pictures that are shown, by composition and version: they must be given back.
+    this.pictures = new Map();
+    this.list = new Keyed(h("ul", { class: "pictures" }), {
+      key: (one) => one.id,
+      make: (one) => h("li", {}, h("div", { class: "picture" }), h("p", {}), h("div", { class: "actions" }, this.renderButton(one))),
+      update: (row, one) => this.draw(row, one),
+    });
+    this.empty = h("p", { class: "empty", hidden: true }, "No compositions.");
+    this.problem = h("p", { class: "problem", role: "alert" });
+    this.element = h("div", {}, this.list.element, this.empty, this.problem);
+  }
+
+  async load() {
+    const { data } = await this.api.get(`episodes/${this.episode}/compositions`);
+    this.list.show(data);
+    this.empty.hidden = data.length > 0;
+  }
+
+  renderButton(one) {
+    return may(this.session, "editor") && h("button", { class: "plain", onclick: () => this.render(one) }, "Render");
+  }
+
+  draw(row, one) {
+    const [place, name] = row.children;
+    replace(name, h("strong", {}, one.name), " ", h("small", {}, `${one.status}, version ${one.version}`));
+    this.show(place, one);
+  }
+
+  async show(place, one) {
+    try {
+      const url = URL.createObjectURL(await this.api.blob(`episodes/${this.episode}/compositions/${one.id}/image`));
+      URL.revokeObjectURL(this.pictures.get(one.id));
+      this.pictures.set(one.id, url);
+      replace(place, h("img", { src: url, alt: `${one.name}, as rendered`, loading: "lazy" }));
+    } catch (error) {
+      if (!(error instanceof Problem)) return;
+      replace(place, h("span", { class: "quiet" }, error.status === 404 ? "not rendered yet" : error.message));
+    }
+  }
+
+  async render(one) {
+    this.problem.textContent = "";
+    try {
+      await this.api.post("jobs", { type: "composition.render", episode_id: this.episode, payload: { composition_id: one.id } });
+    } catch (error) {
+      this.problem.textContent = error.message;
+    }
+  }
+
+  close() {
+    for (const url of this.pictures.values()) URL.revokeObjectURL(url);
+  }
+}

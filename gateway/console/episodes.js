@@ -1,0 +1,209 @@
+// The list of episodes: filtered, sorted, and changing under one's eyes; and the page that makes a new one.
+
+import { Problem } from "./api.js";
+import { announce, debounce, h, Keyed, replace, time, words } from "./dom.js";
+import { EpisodeForm, STATUSES } from "./form.js";
+import { may } from "./session.js";
+
+const SORTS = [
+  ["-created_at", "newest"],
+  ["-updated_at", "last changed"],
+  ["episode_number", "number"],
+  ["title", "title"],
+  ["created_at", "oldest"],
+];
+const PAGE = 50;
+// So long a row that just came or changed is marked.
+const MARKED = 6000;
+
+export function episodesPage({ api, live, session, shell, query }) {
+  shell.title("Episodes");
+  const wish = {
+    q: query.get("q") ?? "",
+    status: query.get("status") ?? "",
+    category: query.get("category") ?? "",
+    sort: query.get("sort") ?? "-created_at",
+  };
+  const body = h("tbody");
+  const rows = new Keyed(body, { key: (episode) => episode.id, make: makeRow, update: updateRow });
+  const total = h("p", { class: "quiet", role: "status" });
+  const empty = h("p", { class: "empty", hidden: true });
+  const more = h("button", { hidden: true, onclick: () => load(true) }, "Show more");
+  const create = may(session, "editor") && h("a", { class: "button primary", href: "#/episodes/new" }, "New episode");
+  replace(
+    shell.main,
+    h("header", { class: "title" }, h("h1", {}, "Episodes"), total, create),
+    toolbar(wish, changed),
+    h(
+      "table",
+      { class: "list" },
+      h("thead", {}, h("tr", {}, ...["No.", "Title", "Status", "Created by", "Changed"].map((name) => h("th", { scope: "col" }, name)))),
+      body,
+    ),
+    empty,
+    more,
+  );
+  let shown = [];
+  let count = 0;
+  let cursor = null;
+  // The latest question: answers to earlier ones come too late.
+  let asked = 0;
+
+  async function load(further = false) {
+    const number = (asked += 1);
+    try {
+      const page = await api.get("episodes", { ...wish, limit: PAGE, cursor: further ? cursor : null });
+      if (number !== asked) return;
+      shown = further ? [...shown, ...page.data] : page.data;
+      count = page.total;
+      cursor = page.next_cursor;
+      draw();
+    } catch (error) {
+      empty.hidden = false;
+      empty.textContent = error.message;
+    }
+  }
+
+  function draw() {
+    rows.show(shown);
+    total.textContent = `${count} ${count === 1 ? "episode" : "episodes"}`;
+    more.hidden = cursor === null;
+    empty.hidden = shown.length > 0;
+    empty.textContent = wish.q || wish.status || wish.category ? "No episode is like that." : "There is no episode yet.";
+  }
+
+  function changed() {
+    const given = Object.entries(wish).filter(([name, value]) => value && !(name === "sort" && value === "-created_at"));
+    const text = new URLSearchParams(given).toString();
+    history.replaceState(null, "", text ? `#/episodes?${text}` : "#/episodes");
+    load();
+  }
+
+  // Everything that is not simply a known row's change is asked for: the node knows what the filter finds.
+  const loadSoon = debounce(150, () => load());
+
+  function happened({ event, data }) {
+    const known = data.episode && shown.find((episode) => episode.id === data.episode.id);
+    if (event === "episode_created") {
+      if (fits(data.episode)) newcomer(data);
+    } else if (event === "episode_updated") {
+      if (known && fits(data.episode)) refresh(known, data);
+      else loadSoon();
+    } else if (event === "episode_deleted" && known) {
+      shown = shown.filter((episode) => episode !== known);
+      count -= 1;
+      draw();
+    }
+  }
+
+  function fits(episode) {
+    const text = wish.q.toLowerCase();
+    return (
+      (!wish.status || episode.status === wish.status) &&
+      (!wish.category || episode.categories.includes(wish.category)) &&
+      (!text || episode.title.toLowerCase().includes(text))
+    );
+  }
+
+  function newcomer({ episode, createdBy, timestamp }) {
+    if (shown.some((one) => one.id === episode.id)) return;
+    count += 1;
+    const row = { ...episode, created_by: createdBy, created_at: timestamp, updated_at: timestamp, news: "new" };
+    if (wish.sort === "-created_at" || wish.sort === "-updated_at") {
+      shown = [row, ...shown];
+      draw();
+      fade(row);
+    } else loadSoon();
+    if (createdBy !== session.user) announce(`${episode.title}, created by ${createdBy}`);
+  }
+
+  function refresh(known, { episode, timestamp, updatedBy }) {
+    const row = { ...known, ...episode, updated_at: timestamp, news: `changed by ${updatedBy}` };
+    shown = shown.map((one) => (one === known ? row : one));
+    draw();
+    fade(row);
+    if (wish.sort !== "-created_at" && wish.sort !== "created_at") loadSoon();
+  }
+
+  function fade(row) {
+    setTimeout(() => {
+      delete row.news;
+      const element = rows.rows.get(row.id);
+      if (element) delete element.dataset.news;
+    }, MARKED);
+  }
+
+  load();
+  return live.topic("catalog", { onEvent: happened, onLost: load });
+}
+
+function toolbar(wish, changed) {
+  const change = (name) => (event) => {
+    wish[name] = event.target.value;
+    changed();
+  };
+  const options = (pairs, chosen) =>
+    pairs.map(([value, text]) => h("option", { value, selected: value === chosen }, text));
+  const category = h("input", { type: "search", placeholder: "Category", "aria-label": "Category", value: wish.category });
+  category.addEventListener("input", debounce(250, change("category")));
+  const text = h("input", { type: "search", placeholder: "Search titles", "aria-label": "Search titles", value: wish.q });
+  text.addEventListener("input", debounce(250, change("q")));
+  const statuses = [["", "Any status"], ...STATUSES.map((status) => [status, words(status)])];
+  return h(
+    "div",
+    { class: "toolbar", role: "search" },
+    text,
+    category,
+    h("select", { "aria-label": "Status", onchange: change("status") }, ...options(statuses, wish.status)),
+    h("label", { class: "inline" }, "Sort ", h("select", { onchange: change("sort") }, ...options(SORTS, wish.sort))),
+  );
+}
+
+function makeRow(episode) {
+  return h(
+    "tr",
+    { onclick: (event) => event.target.closest("a") || (location.hash = `#/episodes/${episode.id}`) },
+    ...["number", "name", "mark", "by", "when"].map((part) => h("td", { class: part })),
+  );
+}
+
+function updateRow(row, episode) {
+  const [number, name, mark, by, when] = row.children;
+  if (episode.news) row.dataset.news = episode.news;
+  number.textContent = episode.episode_number ?? "–";
+  replace(
+    name,
+    h("a", { href: `#/episodes/${episode.id}` }, episode.title),
+    episode.categories.length > 0 && h("span", { class: "tags" }, ...episode.categories.map((one) => h("span", {}, one))),
+  );
+  replace(mark, statusMark(episode.status));
+  by.textContent = episode.created_by;
+  replace(when, time(episode.updated_at), episode.news && h("em", {}, episode.news));
+}
+
+export function statusMark(status) {
+  return h("span", { class: "status", "data-status": status }, words(status));
+}
+
+export function newEpisodePage({ api, shell }) {
+  shell.title("New episode");
+  const form = new EpisodeForm({ button: "Create the episode", onSubmit: create });
+  replace(
+    shell.main,
+    h("header", { class: "title" }, h("h1", {}, "New episode")),
+    h("section", { class: "card narrow" }, form.element),
+  );
+  form.show({ title: "", episode_number: null, description: null, status: "draft", categories: [] });
+  form.focus();
+  // One key for what is on the form: pressing twice, or again after a lost answer, makes one episode.
+  const key = crypto.randomUUID();
+
+  async function create(fields) {
+    try {
+      const made = await api.post("episodes", fields, { "Idempotency-Key": `${key}-${form.revision}` });
+      location.hash = `#/episodes/${made.id}`;
+    } catch (error) {
+      form.refuse(error instanceof Problem ? error : { message: error.message, errors: [] });
+    }
+  }
+}

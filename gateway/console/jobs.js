@@ -1,0 +1,160 @@
+// Jobs: their state and progress, live; submitting, retrying and cancelling them.
+
+import { Problem } from "./api.js";
+import { debounce, h, Keyed, replace, time } from "./dom.js";
+import { may } from "./session.js";
+
+const STATES = ["queued", "running", "retry", "completed", "failed", "cancelled"];
+const UNFINISHED = ["queued", "running", "retry"];
+
+// A list of jobs that follows their events: of one episode, or of everything.
+export class JobList {
+  constructor({ api, session }, { episode = null } = {}) {
+    Object.assign(this, { api, session, episode });
+    this.filter = {};
+    this.shown = [];
+    this.list = new Keyed(h("ul", { class: "jobs" }), {
+      key: (job) => job.id,
+      make: () => h("li", {}, h("div", { class: "what" }), h("progress", { max: 1 }), h("p", { class: "detail" }), h("div", { class: "actions" })),
+      update: (row, job) => this.draw(row, job),
+    });
+    this.empty = h("p", { class: "empty", hidden: true }, "No jobs.");
+    this.problem = h("p", { class: "problem", role: "alert" });
+    this.more = h("button", { class: "plain", hidden: true, onclick: () => this.load(true) }, "Show older");
+    this.element = h("div", {}, this.list.element, this.empty, this.problem, this.more);
+    this.loadSoon = debounce(200, () => this.load().catch(() => {}));
+  }
+
+  async load(older = false) {
+    const path = this.episode ? `episodes/${this.episode}/jobs` : "jobs";
+    const page = await this.api.get(path, { limit: 30, ...this.filter, cursor: older ? this.cursor : null });
+    this.shown = older ? [...this.shown, ...page.data] : page.data;
+    this.cursor = page.next_cursor;
+    this.show();
+  }
+
+  show() {
+    this.list.show(this.shown);
+    this.empty.hidden = this.shown.length > 0;
+    this.more.hidden = !this.cursor;
+  }
+
+  // An event tells the job's present state; one that is not in the list yet is asked for.
+  happened(job, more) {
+    const known = this.shown.find((one) => one.id === job.id);
+    if (!known || (this.filter.state && job.state !== this.filter.state)) {
+      this.loadSoon();
+      return;
+    }
+    const told = { error: more.error ?? known.error, message: more.message, next_run_at: more.nextRunAt ?? null };
+    this.shown = this.shown.map((one) => (one === known ? { ...one, ...job, ...told } : one));
+    this.show();
+  }
+
+  draw(row, job) {
+    const [what, progress, detail, actions] = row.children;
+    row.dataset.state = job.state;
+    replace(
+      what,
+      h("a", { href: `#/jobs?id=${job.id}` }, job.type),
+      h("span", { class: "status", "data-status": job.state }, job.state),
+      job.attempt > 0 && h("small", {}, `attempt ${job.attempt} of ${job.max_attempts}`),
+      job.created_at && time(job.created_at),
+    );
+    progress.hidden = job.state !== "running";
+    progress.setAttribute("aria-label", `${job.type} progress`);
+    if (job.progress === null || job.progress === undefined) progress.removeAttribute("value");
+    else progress.value = job.progress;
+    const text = job.state === "running" ? (job.message ?? "") : UNFINISHED.includes(job.state) || job.state === "failed" ? (job.error ?? "") : "";
+    detail.hidden = !text;
+    detail.textContent = String(text).split("\n").pop();
+    replace(
+      actions,
+      may(this.session, "editor") && UNFINISHED.includes(job.state) && this.button("Cancel", job, "cancel"),
+      may(this.session, "editor") && ["failed", "cancelled"].includes(job.state) && this.button("Try again", job, "retry"),
+    );
+  }
+
+  button(text, job, verb) {
+    return h("button", { class: "plain", onclick: () => this.act(job, verb), "aria-label": `${text}: ${job.type}` }, text);
+  }
+
+  async act(job, verb) {
+    this.problem.textContent = "";
+    try {
+      await this.api.post(`jobs/${job.id}/${verb}`);
+      await this.load();
+    } catch (error) {
+      this.problem.textContent = error.message;
+    }
+  }
+}
+
+export function jobsPage(context) {
+  const { api, live, session, shell, query } = context;
+  if (query.get("id")) return jobPage(context, query.get("id"));
+  shell.title("Jobs");
+  const list = new JobList(context);
+  const filter = (name) => (event) => {
+    list.filter[name] = event.target.value.trim();
+    load();
+  };
+  const type = h("input", { type: "search", placeholder: "Type", "aria-label": "Type" });
+  type.addEventListener("input", debounce(250, filter("type")));
+  const states = h("select", { "aria-label": "State", onchange: filter("state") }, h("option", { value: "" }, "Any state"), ...STATES.map((state) => h("option", { value: state }, state)));
+  const submit = may(session, "editor") && submitForm(api, () => list.load());
+  replace(shell.main, h("header", { class: "title" }, h("h1", {}, "Jobs")), h("div", { class: "toolbar", role: "search" }, type, states), submit, list.element);
+  const load = () => list.load().catch((error) => (list.problem.textContent = error.message));
+  load();
+  return live.topic("catalog", {
+    onEvent: ({ event, data }) => event.startsWith("job_") && list.happened(data.job, data),
+    onLost: load,
+  });
+}
+
+function submitForm(api, onSubmitted) {
+  const type = h("input", { name: "type", required: true, placeholder: "episode.import", autocomplete: "off" });
+  const payload = h("textarea", { name: "payload", rows: 3, spellcheck: "false", value: '{"path": "season1.csv"}' });
+  const episode = h("input", { name: "episode", autocomplete: "off", placeholder: "an episode's id, if it belongs to one" });
+  const problem = h("p", { class: "problem", role: "alert" });
+  const label = (text, input) => h("label", { class: "field" }, h("span", {}, text), input);
+  const form = h("form", { class: "stack" }, label("Type", type), label("Payload, as JSON", payload), label("Episode", episode), problem, h("div", { class: "actions" }, h("button", { class: "primary" }, "Submit the job")));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    problem.textContent = "";
+    try {
+      const wish = { type: type.value.trim(), payload: JSON.parse(payload.value || "{}") };
+      if (episode.value.trim()) wish.episode_id = episode.value.trim();
+      await api.post("jobs", wish, { "Idempotency-Key": crypto.randomUUID() });
+      await onSubmitted();
+    } catch (error) {
+      const told = error instanceof Problem ? error.errors.map(({ field, message }) => `${field} ${message}`) : [];
+      problem.textContent = error instanceof SyntaxError ? `The payload is no JSON: ${error.message}` : [error.message, ...told].join(" – ");
+    }
+  });
+  return h("details", { class: "card" }, h("summary", {}, "Submit a job"), form);
+}
+
+function jobPage({ api, live, session, shell }, id) {
+  shell.title("Job");
+  const list = new JobList({ api, session });
+  const whole = h("pre", { class: "json" });
+  replace(shell.main, h("header", { class: "title" }, h("h1", {}, "Job"), h("a", { href: "#/jobs" }, "All jobs")), list.element, h("section", { class: "card" }, h("h2", {}, "As the node knows it"), whole));
+  list.load = async () => {
+    const job = await api.get(`jobs/${id}`);
+    list.shown = [job];
+    list.show();
+    whole.textContent = JSON.stringify(job, null, 2);
+  };
+  const load = () => list.load().catch((error) => (list.problem.textContent = error.message));
+  load();
+  const loadSoon = debounce(250, load);
+  return live.topic("catalog", {
+    onEvent: ({ event, data }) => {
+      if (!event.startsWith("job_") || data.job.id !== id) return;
+      list.happened(data.job, data);
+      loadSoon();
+    },
+    onLost: load,
+  });
+}
