@@ -48,8 +48,7 @@ export class Timeline {
       "li",
       { "data-action": action },
       h("p", {}, h("strong", {}, userId), ` ${DID[action] ?? action.toLowerCase()} `, named && [words(resourceType), " ", what], !named && "it"),
-      detail(metadata),
-      time(createdAt),
+      h("p", { class: "detail" }, detail(metadata), time(createdAt)),
     );
   }
 }
@@ -59,7 +58,7 @@ function detail({ changedFields, error, retryCount }) {
   if (changedFields) parts.push(changedFields.map(words).join(", "));
   if (retryCount) parts.push(`attempt ${retryCount}`);
   if (error) parts.push(String(error).split("\n")[0]);
-  return parts.length > 0 && h("p", { class: "detail" }, parts.join(" · "));
+  return parts.length > 0 && h("span", {}, parts.join(" · "));
 }
 
 export function activityPage({ api, live, shell }) {
@@ -67,6 +66,5 @@ export function activityPage({ api, live, shell }) {
   const timeline = new Timeline(api, "activity", { withTitles: true });
   replace(shell.main, h("header", { class: "title" }, h("h1", {}, "Activity")), timeline.element);
   const load = () => timeline.load().catch((error) => (timeline.element.textContent = error.message));
-  load();
-  return live.topic("catalog", { onEvent: timeline.soon, onLost: load });
+  return live.topic("catalog", { onEvent: timeline.soon, read: load });
 }

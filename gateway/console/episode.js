@@ -166,11 +166,10 @@ export function episodePage(context, id) {
     load();
     for (const part of [timeline, jobs, pictures]) part.load().catch((error) => say(error.message));
   };
-  const stop = live.topic(`episode:${id}`, { onEvent: happened, onLost: everything });
+  const stop = live.topic(`episode:${id}`, { onEvent: happened, read: everything });
   const here = live.present(id, "viewing", (now) => presence.show(now));
   const idle = () => here.become(document.hidden ? "idle" : form.dirty().length > 0 ? "editing" : "viewing");
   document.addEventListener("visibilitychange", idle);
-  everything();
   return () => {
     document.removeEventListener("visibilitychange", idle);
     gone = true;

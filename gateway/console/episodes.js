@@ -133,8 +133,7 @@ export function episodesPage({ api, live, session, shell, query }) {
     }, MARKED);
   }
 
-  load();
-  return live.topic("catalog", { onEvent: happened, onLost: load });
+  return live.topic("catalog", { onEvent: happened, read: () => load() });
 }
 
 function toolbar(wish, changed) {
@@ -155,7 +154,7 @@ function toolbar(wish, changed) {
     text,
     category,
     h("select", { "aria-label": "Status", onchange: change("status") }, ...options(statuses, wish.status)),
-    h("label", { class: "inline" }, "Sort ", h("select", { onchange: change("sort") }, ...options(SORTS, wish.sort))),
+    h("label", { class: "inline" }, h("span", {}, "Sort"), h("select", { "aria-label": "Sort by", onchange: change("sort") }, ...options(SORTS, wish.sort))),
   );
 }
 

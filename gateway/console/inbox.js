@@ -12,14 +12,13 @@ export function watchInbox({ api, live, session, shell }) {
     inbox.onChange();
   };
   const quietly = () => read().catch(() => {});
-  quietly();
   return live.topic(`user:${session.user}`, {
     onEvent: (frame) => {
       if (frame.event !== "notification_created") return;
       count(shell, inbox.unread + 1);
       inbox.onChange();
     },
-    onLost: quietly,
+    read: quietly,
   });
 }
 

@@ -105,10 +105,9 @@ export function jobsPage(context) {
   const submit = may(session, "editor") && submitForm(api, () => list.load());
   replace(shell.main, h("header", { class: "title" }, h("h1", {}, "Jobs")), h("div", { class: "toolbar", role: "search" }, type, states), submit, list.element);
   const load = () => list.load().catch((error) => (list.problem.textContent = error.message));
-  load();
   return live.topic("catalog", {
     onEvent: ({ event, data }) => event.startsWith("job_") && list.happened(data.job, data),
-    onLost: load,
+    read: load,
   });
 }
 
@@ -147,7 +146,6 @@ function jobPage({ api, live, session, shell }, id) {
     whole.textContent = JSON.stringify(job, null, 2);
   };
   const load = () => list.load().catch((error) => (list.problem.textContent = error.message));
-  load();
   const loadSoon = debounce(250, load);
   return live.topic("catalog", {
     onEvent: ({ event, data }) => {
@@ -155,6 +153,6 @@ function jobPage({ api, live, session, shell }, id) {
       list.happened(data.job, data);
       loadSoon();
     },
-    onLost: load,
+    read: load,
   });
 }

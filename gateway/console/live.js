@@ -2,51 +2,57 @@
 
 import { connect } from "/client.js";
 
+// After these the node does not want this token any more.
+const REFUSED = [4401, 4403, 4440];
+// So long a page waits to be live before it shows what REST says.
+const PATIENCE = 400;
+
 export class Live {
   constructor(session, { onRefused }) {
     this.watchers = new Set();
     this.since = Date.now();
-    this.state = "connecting";
-    this.client = connect({ url: realTimeUrl(), token: session.token, userName: session.name });
-    this.client.on("state", (state) => this.turn(state));
-    this.client.on("refused", onRefused);
-  }
-
-  turn(state) {
-    if (state !== this.state) this.since = Date.now();
-    this.state = state;
-    for (const watcher of this.watchers) watcher(state, this.since);
+    this.client = connect({ token: session.token });
+    this.client.on("state", (state) => {
+      this.since = Date.now();
+      for (const watcher of this.watchers) watcher(state, this.since);
+      if (state === "closed" && REFUSED.includes(this.client.error?.code)) onRefused();
+    });
   }
 
   // Call now and at each change; answers how to stop that.
   watch(call) {
     this.watchers.add(call);
-    call(this.state, this.since);
+    call(this.client.state, this.since);
     return () => this.watchers.delete(call);
   }
 
-  // `onEvent` for each event of a topic, once; `onLost` when what was missed cannot be told: read it all anew.
-  topic(topic, { onEvent, onLost }) {
+  // `onEvent` for each frame of a topic, once. `read` shows the present state: it is called when the topic is
+  // live, so that nothing falls between the two, and again when what was missed cannot be told.
+  topic(topic, { onEvent, read }) {
     const subscription = this.client.subscribe(topic);
-    subscription.on("event", onEvent);
-    subscription.on("subscribed", ({ recovered, first }) => {
-      if (!recovered && !first) onLost?.();
-    });
-    return () => subscription.close();
+    subscription.on("event", ({ frame }) => onEvent(frame));
+    subscription.on("gap", read);
+    const timer = setTimeout(read, PATIENCE);
+    const begun = () => {
+      clearTimeout(timer);
+      read();
+    };
+    subscription.ready.then(begun, () => {});
+    return () => {
+      clearTimeout(timer);
+      subscription.close();
+    };
   }
 
-  // Be present on an episode; `onViewers({ total, names, viewers })` at each change.
+  // Be present on an episode; `onViewers({ total, viewers })` at each change.
   present(episode, state, onViewers) {
-    const presence = this.client.join({ resourceType: "episode", resourceId: episode }, { state });
+    const presence = this.client.join(episode, { state });
     presence.on("change", onViewers);
-    return { become: (next) => presence.setState(next), leave: () => presence.leave() };
+    const quietly = (promise) => promise.catch(() => {});
+    return { become: (next) => quietly(presence.setState(next)), leave: () => presence.leave() };
   }
 
   close() {
     this.client.close();
   }
-}
-
-function realTimeUrl() {
-  return `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/real-time`;
 }
