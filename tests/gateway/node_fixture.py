@@ -35,6 +35,7 @@ QUICK: Mapping[str, object] = {
     "node.shutdown_grace": 5,
     "presence.tick": "10ms",
     "presence.write_behind": "10ms",
+    "presence.reload_grace": 0,
     "plugins.linger": "1ms",
     "plugins.discover": False,
     "supervision.episode.backoff_first": "5ms",

@@ -70,7 +70,7 @@ def test_durations_are_seconds_and_sizes_are_bytes_in_the_tree():
     settings = load(None, environ={}).settings
     assert settings.database.statement_timeout == 1.5
     assert settings.server.max_body == 1024 * 1024
-    assert settings.presence.reload_grace == 0.0
+    assert settings.presence.reload_grace == 2.0
     assert settings.plugins.enabled == ("activity", "notifications", "audit")
     assert settings.supervision.episode.restart == "transient"
 
