@@ -28,7 +28,7 @@ async def test_from_the_first_page_it_is_two_clicks_to_an_episode_that_others_se
     await alice.press("Mark as read")
     await alice.do(lambda page: page.locator(".badge").wait_for(state="hidden"))
     assert await bob.count(".badge:visible") == 0
-    assert alice.errors() == bob.errors() == []
+    assert alice.errors(404) == bob.errors() == []
 
 
 async def test_who_looks_at_an_episode_sees_who_else_does_and_who_is_editing(
