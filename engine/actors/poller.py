@@ -1,5 +1,6 @@
 """The poller of a queue of SQS: receives messages, has them reduced, deletes what is committed."""
 
+import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from random import Random
 from typing import assert_never
@@ -10,12 +11,12 @@ import trio
 
 from conf.settings import Sqs
 from engine.domain.envelope import Envelope, decode
-from engine.domain.fields import Invalid
+from engine.domain.fields import Invalid, said
 from engine.errors import SourceUnavailableError, StoreUnavailableError
 from engine.runtime.backoff import Backoff
 from engine.sources.held import Held
 from engine.sources.reduction import Counts, PollerStatistics, Reducer, Verdict
-from engine.sources.sqs import BATCH, Delivery, QueueFacts, SqsQueue, in_tens
+from engine.sources.sqs import BATCH, Delivery, MessageId, QueueFacts, SqsQueue, in_tens
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +26,10 @@ REDUCED = 100
 FEW_RECEIVES = 5
 # Seconds between two polls that find nothing, at least, should an endpoint answer without waiting.
 EMPTY = 0.2
+# Seconds until messages are reduced again that were put off.
+LATER = 0.1
+# Seconds that it is not asked again whether the source is paused.
+PAUSE_POLL = 0.5
 # Seconds for the questions about the queue before its first poll.
 ASKING = 5.0
 # Seconds that giving back what is held may take when the poller ends.
@@ -44,13 +49,18 @@ class Poller:
     reduce: Reducer
     backoff: Backoff
     chance: Random
+    # Whether somebody wants nothing to be asked for; what is held is handled all the same.
+    is_paused: Callable[[], Awaitable[bool]]
     open_queue: Callable[[Sqs], Awaitable[SqsQueue]] = SqsQueue.open
     _paused: bool = attrs.field(default=False, init=False)
+    _asked_pause_at: float = attrs.field(default=-math.inf, init=False)
     _held: Held = attrs.field(factory=Held, init=False)
     _facts: QueueFacts = attrs.field(default=QueueFacts(fifo=False, max_receives=None), init=False)
     _counts: Counts = attrs.field(factory=Counts, init=False)
     _polled_at: float | None = attrs.field(default=None, init=False)
     _last_error: str | None = attrs.field(default=None, init=False)
+    # Held, and to be reduced again in a moment.
+    _later: set[MessageId] = attrs.field(factory=set, init=False)
     # Set, and replaced, whenever something changed that one of the tasks may wait for.
     _changed: trio.Event = attrs.field(factory=trio.Event, init=False)
 
@@ -73,19 +83,6 @@ class Poller:
         finally:
             with trio.move_on_after(GIVING_BACK, shield=True):
                 await self._give_back(queue)
-
-    def pause(self) -> None:
-        """
-        Ask for no more messages; those that are held are still handled.
-        """
-        self._paused = True
-
-    def resume(self) -> None:
-        """
-        Ask for messages again.
-        """
-        self._paused = False
-        self._touch()
 
     def statistics(self) -> PollerStatistics:
         """
@@ -120,7 +117,8 @@ class Poller:
     async def _receive_all(self, queue: SqsQueue) -> None:
         failures = 0
         while True:
-            await self._wait_until(lambda: not self._paused and len(self._held) < self.settings.in_flight)
+            await self._wait_until(lambda: len(self._held) < self.settings.in_flight)
+            await self._wait_resumed()
             asked_at = trio.current_time()
             try:
                 deliveries = await queue.receive(min(BATCH, self.settings.in_flight - len(self._held)))
@@ -137,10 +135,23 @@ class Poller:
             self._touch()
             await trio.sleep_until(asked_at if deliveries else asked_at + EMPTY)
 
+    async def _wait_resumed(self) -> None:
+        while trio.current_time() >= self._asked_pause_at + PAUSE_POLL or self._paused:
+            try:
+                self._paused = await self.is_paused()
+                self._asked_pause_at = trio.current_time()
+            except StoreUnavailableError:
+                # What is asked for now could not be committed.
+                await trio.sleep(PAUSE_POLL)
+            else:
+                await trio.sleep(PAUSE_POLL if self._paused else 0)
+
     async def _reduce_all(self) -> None:
         failures = 0
         while True:
-            await self._wait_until(lambda: bool(self._held.undecided(1)))
+            with trio.move_on_after(LATER if self._later else math.inf):
+                await self._wait_until(lambda: self._held.undecided_count > len(self._later))
+            self._later.clear()
             readable = list(self._read(self._held.undecided(REDUCED)))
             try:
                 verdicts = await self._reduced([message for _, message in readable])
@@ -202,8 +213,7 @@ class Poller:
         for delivery in deliveries:
             match decode(delivery.body):
                 case Invalid(errors):
-                    reason = "; ".join(f"{error.field} {error.message}".strip() for error in errors)
-                    self._judge(delivery, Verdict("refused", reason))
+                    self._judge(delivery, Verdict("refused", said(errors)))
                 case message:
                     yield delivery, message
 
@@ -231,6 +241,8 @@ class Poller:
             case "unchanged":
                 self._counts.unchanged += 1
                 self._held.settle(delivery.id)
+            case "later":
+                self._later.add(delivery.id)
             case "refused":
                 most = self._facts.max_receives
                 last = most is not None and delivery.count >= most

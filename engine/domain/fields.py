@@ -26,6 +26,13 @@ class Invalid:
     errors: tuple[FieldError, ...]
 
 
+def said(errors: Iterable[FieldError]) -> str:
+    """
+    The mistakes in one line.
+    """
+    return "; ".join(f"{error.field} {error.message}".strip() for error in errors)
+
+
 # A check returns the value to keep, or raises ValueError with what would be right.
 Check = Callable[[object], object]
 

@@ -51,6 +51,13 @@ class Held:
         """
         return self._some(lambda entry: not entry.done, most)
 
+    @property
+    def undecided_count(self) -> int:
+        """
+        How many there are that nothing was decided about.
+        """
+        return sum(not entry.done for entry in self._entries.values())
+
     def done(self, most: int) -> list[Delivery]:
         """
         The oldest that are to be deleted.

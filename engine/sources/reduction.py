@@ -13,11 +13,17 @@ class Verdict:
     """
     What became of one message. Applied and unchanged ones are deleted: what they say is committed.
 
-    A refused one is left to the queue, which brings it again and at last puts it among the dead letters.
+    A refused one is left to the queue, which brings it again and at last puts it among the dead letters. One
+    for later is kept, and reduced again in a moment.
     """
 
-    outcome: Literal["applied", "unchanged", "refused"]
+    outcome: Literal["applied", "unchanged", "refused", "later"]
     reason: str | None = None
+
+
+APPLIED = Verdict("applied")
+UNCHANGED = Verdict("unchanged")
+LATER = Verdict("later")
 
 
 class Reducer(Protocol):

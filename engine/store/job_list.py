@@ -66,6 +66,12 @@ class JobList:
         row = await self.database.fetch_one(_JOBS + _SQL["get"], {"id": job})
         return None if row is None else job_of_row(row)
 
+    async def several(self, jobs: Sequence[JobId]) -> dict[JobId, Job]:
+        """
+        Those of these jobs that there are.
+        """
+        return {job.id: job for job in await self._jobs("several", {"ids": list(jobs)})}
+
     async def unfinished(self, kind: str, unique_key: str) -> Job | None:
         """
         The one job of this type and unique key that has not ended.

@@ -10,6 +10,9 @@ from processing_queue
 -- name: get
 where id = %(id)s
 
+-- name: several
+where id = any(%(ids)s::uuid[])
+
 -- name: unfinished
 where type = %(type)s and unique_key = %(unique_key)s and state in ('queued', 'running', 'retry')
 

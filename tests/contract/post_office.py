@@ -35,6 +35,8 @@ class Clerk:
     seen: list[str] = attrs.field(factory=list)
     # What it raises before it does anything, as long as it is set.
     trouble: Exception | None = None
+    # Ids that it puts off, each so many times.
+    later: dict[str, int] = attrs.field(factory=dict)
     # Ids that it cannot bear.
     poison: set[str] = attrs.field(factory=set)
     # Nobody gets past it until it is set.
@@ -53,6 +55,9 @@ class Clerk:
         return [self._judge(each.id) for each in messages]
 
     def _judge(self, id_: str) -> Verdict:
+        if self.later.get(id_, 0):
+            self.later[id_] -= 1
+            return Verdict("later")
         if id_ in self.applied:
             return Verdict("unchanged")
         self.applied.append(id_)
@@ -70,6 +75,8 @@ class PostOffice:
     settings: Sqs
     nursery: trio.Nursery
     clerk: Clerk = attrs.field(factory=Clerk)
+    # Somebody wants nothing to be asked for.
+    paused: bool = False
     poller: Poller = attrs.field(init=False)
     _scope: trio.CancelScope | None = None
     _ended: trio.Event = attrs.field(factory=trio.Event)
@@ -78,6 +85,7 @@ class PostOffice:
         self.poller = Poller(
             settings=self.settings,
             reduce=self.clerk,
+            is_paused=self._is_paused,
             backoff=Backoff(first=0.05, cap=0.4, jitter=0.2),
             chance=Random(7),
         )
@@ -90,6 +98,10 @@ class PostOffice:
         assert self._scope is not None
         self._scope.cancel()
         await self._ended.wait()
+
+    async def _is_paused(self) -> bool:
+        await trio.lowlevel.checkpoint()
+        return self.paused
 
     async def _live(
         self, scope: trio.CancelScope, ended: trio.Event, task_status: trio.TaskStatus[None]

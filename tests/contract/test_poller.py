@@ -102,19 +102,33 @@ async def test_a_message_that_comes_while_the_poller_stops_is_given_back(queue_s
         assert await trio.to_thread.run_sync(office.queue.counts) == (1, 0)
 
 
+async def test_what_is_put_off_is_reduced_again_in_a_moment(queue_service):
+    """
+    It is neither deleted nor given back meanwhile, and others are not held up.
+    """
+    async with post_office(queue_service) as office:
+        office.clerk.later = {"slow": 3}
+        await office.send(message("slow"), message("m1"), message("m2"))
+        await office.start()
+        await office.until_empty()
+        assert office.clerk.applied[-1] == "slow"
+        assert sorted(office.clerk.applied) == ["m1", "m2", "slow"]
+        assert office.clerk.seen.count("slow") == 4
+        assert office.poller.statistics().redelivered == 0
+
+
 async def test_a_poller_that_is_paused_asks_for_nothing(queue_service):
     """
     And goes on where it was when it is resumed.
     """
     async with post_office(queue_service) as office:
-        office.poller.pause()
+        office.paused = True
         await office.send(message("m1"))
         await office.start()
-        await office.until(lambda: office.proxy.count("GetQueueAttributes"))
+        await office.until(lambda: office.poller.statistics().paused)
         await trio.testing.wait_all_tasks_blocked(0.3)
         assert office.proxy.count("ReceiveMessage") == 0
-        assert office.poller.statistics().paused
-        office.poller.resume()
+        office.paused = False
         await office.until_empty()
         assert office.clerk.applied == ["m1"]
 

@@ -157,9 +157,7 @@ async def test_a_batch_of_deletions_that_fails_in_part_is_repeated_in_part(queue
             [(200, json.dumps({"Successful": successes, "Failed": failures}).encode())]
         )
         await office.send(*(message(f"m{number}") for number in range(10)))
-        office.poller.pause()
         await office.start()
-        office.poller.resume()
         await office.until(lambda: office.poller.statistics().deleted == 10)
         assert office.proxy.count("DeleteMessageBatch") == 2
         assert office.poller.statistics().held == 0
@@ -174,7 +172,6 @@ async def test_a_deletion_without_answer_does_not_hold_up_the_end(queue_service)
         await office.send(message("m1"))
         await office.start()
         await office.until(lambda: office.clerk.applied)
-        office.poller.pause()
         before = time.monotonic()
         await office.stop()
         # A poll's wait of a second, five to give back; the rest is for a busy machine.

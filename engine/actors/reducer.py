@@ -1,0 +1,114 @@
+"""The reducer of messages: submissions become jobs, reports of external workers become their transitions."""
+
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import attrs
+import structlog
+
+from engine.actors.reports import Reports, job_of
+from engine.domain import job_request
+from engine.domain.envelope import Envelope, Report, Submit
+from engine.domain.event import Event, JobId, Request, UserId
+from engine.domain.fields import FieldError, Invalid, said
+from engine.domain.job_request import NewJob
+from engine.hookspecs import JobHandler
+from engine.job_intake import new_job
+from engine.sources.reduction import APPLIED, UNCHANGED, Verdict
+from engine.store.episodes import Replay
+from engine.store.job_list import JobList
+from engine.store.jobs import Jobs
+
+log = structlog.get_logger(__name__)
+
+SOURCE = "sqs"
+# A message's own id and sender make the id of its job: however often it comes, it is one job.
+_NAMESPACE = uuid.UUID("7d0f5a4e-5f0c-5c56-9a1c-1f8f7a0e6b11")
+
+
+@attrs.define(eq=False, kw_only=True)
+class JobReducer:
+    """
+    Own nothing that matters: a message that comes again finds what it did in the database.
+    """
+
+    jobs: Jobs
+    job_list: JobList
+    handlers: Mapping[str, JobHandler]
+    external_types: Callable[[], Collection[str]]
+    reports: Reports
+    # Who is told what was committed; who looks for jobs to run.
+    committed: Callable[[Event], None]
+    wake: Callable[[], None]
+
+    async def __call__(self, messages: Sequence[Envelope]) -> Sequence[Verdict]:
+        """
+        Submissions first, by one statement, because nothing can be reported of a job before it is there.
+        """
+        submissions: dict[int, tuple[Envelope, Submit]] = {}
+        reports: dict[int, tuple[str, Report]] = {}
+        for place, message in enumerate(messages):
+            match message.body:
+                case Submit() as submission:
+                    submissions[place] = message, submission
+                case Report() as report:
+                    reports[place] = message.source, report
+        verdicts = {**await self._submit(submissions), **await self.reports.hear(reports)}
+        return [verdicts[place] for place in range(len(messages))]
+
+    async def _submit(self, messages: Mapping[int, tuple[Envelope, Submit]]) -> dict[int, Verdict]:
+        verdicts: dict[int, Verdict] = {}
+        wanted: dict[int, NewJob] = {}
+        for place, (message, submission) in messages.items():
+            match self._wanted(message, submission):
+                case Invalid(errors):
+                    verdicts[place] = Verdict("refused", said(errors))
+                case NewJob() as job:
+                    wanted[place] = job
+        if not wanted:
+            return verdicts
+        events = await self.jobs.submit(list(wanted.values()))
+        assert not isinstance(events, Replay), "no idempotency key was given"
+        queued = {job_of(event) for event in events}
+        for event in events:
+            self.committed(event)
+        if events:
+            self.wake()
+        for place, job in wanted.items():
+            # Of one that stands in the batch twice, the second changes nothing.
+            verdicts[place] = APPLIED if job.id in queued else await self._why_not(job)
+            queued.discard(job.id)
+        return verdicts
+
+    def _wanted(self, message: Envelope, submission: Submit) -> NewJob | Invalid:
+        data = dict(submission.data)
+        if message.subject is not None:
+            kind, _, episode = message.subject.partition(":")
+            if kind != "episode" or data.setdefault("episode_id", episode) != episode:
+                return Invalid((FieldError("subject", "must be episode:<id>, of the job's own episode"),))
+        fields = job_request.parse(data)
+        if isinstance(fields, Invalid):
+            return _of_data(fields)
+        id_ = submission.job_id or str(uuid.uuid5(_NAMESPACE, f"{message.source}\n{message.id}"))
+        job = new_job(
+            self.handlers,
+            self.external_types(),
+            fields,
+            id=JobId(id_),
+            source=SOURCE,
+            user=UserId(message.source),
+            request=Request(mutation_id=message.id, traceparent=message.traceparent),
+        )
+        return _of_data(job) if isinstance(job, Invalid) else job
+
+    async def _why_not(self, job: NewJob) -> Verdict:
+        if await self.job_list.get(job.id) is not None:
+            return UNCHANGED
+        if job.unique_key is not None and await self.job_list.unfinished(job.type, job.unique_key):
+            log.info("a job with this unique key has not ended yet", type=job.type, key=job.unique_key)
+            return UNCHANGED
+        return Verdict("refused", f"there is no episode {job.episode_id}")
+
+
+def _of_data(invalid: Invalid) -> Invalid:
+    return Invalid(tuple(attrs.evolve(error, field=f"data.{error.field}") for error in invalid.errors))
