@@ -166,6 +166,7 @@ class Socketio:
     upgrade_timeout: Live[Duration]
     transports: Live[Annotated[tuple[str, ...], some_of("polling", "websocket")]]
     allowed_origins: Live[Origins]
+    recovery: Live[Flag]
 
 
 @attrs.frozen(kw_only=True)

@@ -110,6 +110,7 @@ class Node:
             age=settings.retention.events_age,
             count=settings.retention.events_per_topic,
             interval=settings.retention.interval,
+            rooms=store.socket_rooms,
         )
         found = plugins.effects()
         mailboxes = {

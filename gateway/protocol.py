@@ -5,7 +5,7 @@ from typing import Annotated, Any, assert_never
 
 import msgspec
 
-from engine.actors.messages import Message, PresenceUpdate, Reached, Subscribed
+from engine.actors.messages import Listed, Message, PresenceUpdate, Reached, Subscribed
 from engine.domain.event import CatalogPosition, Event, Position, iso
 from engine.domain.presence import ViewerPage
 from gateway.http.frames import text_frame
@@ -288,6 +288,8 @@ def encode_message(message: Message) -> bytes:
     match message:
         case Event():
             return _encode(event_frame(message))
+        case Listed(event=event):
+            return _encode(event_frame(event))
         case PresenceUpdate():
             return _encode(presence_frame(message))
         case Reached():

@@ -7,9 +7,10 @@ from typing import assert_never
 import attrs
 import trio
 
-from engine.actors.messages import Channels, Message, Reached, Subscribed
+from engine.actors.messages import Channels, Listed, Message, Reached, Subscribed
 from engine.domain.event import CATALOG, CatalogPosition, Epoch, Event, EventId, LogPlace, Offset, Topic
 from engine.domain.presence import SessionId
+from engine.domain.runs import Runs
 from engine.errors import StoreUnavailableError
 from engine.runtime.hub import Format, Outlet
 from engine.runtime.mailbox import Mailbox, Reply
@@ -89,6 +90,8 @@ class CatalogActor:
     position_interval: float
     # Published ahead of the feed; each leaves when the feed brings it.
     _ahead: dict[EventId, Event] = attrs.field(factory=dict, init=False)
+    # Their numbers.
+    _beyond: Runs = attrs.field(factory=Runs, init=False)
     # The latest published offset of each episode that was heard of lately: a list that shows an older state
     # after a newer one would be wrong until somebody looks.
     _latest: OrderedDict[Topic, Offset] = attrs.field(factory=OrderedDict, init=False)
@@ -102,6 +105,13 @@ class CatalogActor:
         Where those stand who have heard everything that was published.
         """
         return CatalogPosition(self.brought, self.epoch)
+
+    @property
+    def heard(self) -> CatalogPosition:
+        """
+        The same to the last event: with those that are ahead of the feed.
+        """
+        return CatalogPosition(self.brought, self.epoch, self._beyond.frozen())
 
     def retune(self, *, ring: int, replay_limit: int, position_interval: float) -> None:
         """
@@ -127,7 +137,7 @@ class CatalogActor:
                     await self._handle([message, *self.mailbox.drain_nowait(TURN - 1)])
 
     async def _handle(self, messages: list[CatalogMessage]) -> None:
-        ready: list[Event] = []
+        ready: list[Listed] = []
         for message in messages:
             match message:
                 case Told(event):
@@ -145,21 +155,27 @@ class CatalogActor:
                     assert_never(message)
         await self._publish(ready)
 
-    def _told(self, event: Event) -> list[Event]:
+    def _told(self, event: Event) -> list[Listed]:
         if event.place <= self.brought or event.id in self._ahead or len(self._ahead) >= AHEAD:
             return []
         if event.offset != self._latest.get(event.topic, 0) + 1:
             return []  # it has overtaken another one; the feed brings both
         self._ahead[event.id] = event
+        self._beyond.add(event.place.seq)
         self._publishing(event)
-        return [event]
+        return [Listed(event, self.heard)]
 
-    def _bring(self, events: tuple[Event, ...]) -> list[Event]:
-        new = [event for event in events if self._ahead.pop(event.id, None) is None]
-        for event in new:
-            self._publishing(event)
+    def _bring(self, events: tuple[Event, ...]) -> list[Listed]:
+        new = []
+        for event in events:
+            # Whoever has heard this one has heard all before it: they are published in this order.
+            self.brought = event.place
+            if self._ahead.pop(event.id, None) is None:
+                self._publishing(event)
+                new.append(Listed(event, self.heard))
+            else:
+                self._beyond.discard(event.place.seq)
         self.ring.extend(events)
-        self.brought = events[-1].place
         if self._position_at is None:
             self._position_at = trio.current_time() + self.position_interval
         return new
@@ -184,9 +200,9 @@ class CatalogActor:
             self.hub.subscribe(CATALOG, wish.session, wish.outlet, wish.format)
         wish.reply.set(None)
 
-    async def _recover(self, since: CatalogPosition | None) -> tuple[list[Event], bool]:
+    async def _recover(self, since: CatalogPosition | None) -> tuple[list[Listed], bool]:
         """
-        The published events after a position, and whether they are all there is.
+        The published events after a position, and whether they are all there is, and none of them twice.
         """
         if since is None or since.epoch != self.epoch or since.place > self.brought:
             return [], False
@@ -201,8 +217,30 @@ class CatalogActor:
                 return [], False
         if len(events) > self.replay_limit:
             return [], False
+        return self._unheard(since, events)
+
+    def _unheard(self, since: CatalogPosition, events: list[Event]) -> tuple[list[Listed], bool]:
+        heard = Runs(list(since.beyond))
+        missed = []
+        for event in events:
+            if event.place.seq in heard:
+                heard.discard(event.place.seq)
+            else:
+                position = CatalogPosition(event.place, self.epoch, heard.frozen())
+                missed.append(Listed(event, position))
         # Those ahead of the feed were published already, to everyone else.
-        return [*events, *self._ahead.values()], True
+        ahead = self._ahead.values()
+        rest = Runs(list(heard.frozen()))
+        for event in ahead:
+            rest.discard(event.place.seq)
+        if rest:
+            # Heard from an earlier life, not brought in this one yet: it would be published once more.
+            return [], False
+        for event in ahead:
+            if event.place.seq not in heard:
+                heard.add(event.place.seq)
+                missed.append(Listed(event, CatalogPosition(self.brought, self.epoch, heard.frozen())))
+        return missed, True
 
     async def _load_ring(self) -> None:
         # So that those who return after a restart, all at once, need not ask the store one by one.
@@ -216,7 +254,7 @@ class CatalogActor:
                 self.ring.extend(event for event in newest if event.place > cut)
             self._loaded = True
 
-    async def _publish(self, events: list[Event]) -> None:
+    async def _publish(self, events: list[Listed]) -> None:
         """
         Who also listens to an episode itself hears of it from the episode's actor, and not twice.
 
@@ -225,14 +263,13 @@ class CatalogActor:
         start = 0
         while start < len(events):
             # Looked at anew each time: others may subscribe to an episode while these are served.
-            watched = self._watched(events[start])
+            first = events[start].event
+            watched = self._watched(first)
             end = start + 1
-            while watched is None and end < len(events) and self._watched(events[end]) is None:
+            while watched is None and end < len(events) and self._watched(events[end].event) is None:
                 end += 1
             # Whoever subscribed to the episode behind this event does not hear of it there.
-            await self.hub.publish_fairly(
-                CATALOG, events[start:end], but_not=watched, at=events[start].offset
-            )
+            await self.hub.publish_fairly(CATALOG, events[start:end], but_not=watched, at=first.offset)
             start = end
 
     def _watched(self, event: Event) -> Topic | None:

@@ -23,6 +23,16 @@ class Subscribed:
     snapshot: dict[str, Any] | None = None
 
 
+@attrs.frozen
+class Listed:
+    """
+    An event as the catalog tells it, and where those stand who have heard it.
+    """
+
+    event: Event
+    position: CatalogPosition
+
+
 @attrs.frozen(kw_only=True)
 class Reached:
     """
@@ -53,7 +63,7 @@ class PresenceUpdate:
     viewers: tuple[Viewer, ...] | None = None
 
 
-Message = Event | Subscribed | Reached | PresenceUpdate
+Message = Event | Listed | Subscribed | Reached | PresenceUpdate
 
 # The engine's hub: what it carries, what it knows of present sessions, and how far each topic has got.
 Channels = Hub[Message, Meta, Offset]

@@ -7,6 +7,7 @@ import trio
 from engine.domain.event import Event, Topic
 from engine.errors import StoreUnavailableError
 from engine.store.events import EventLog
+from engine.store.socket_rooms import SocketRooms
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +31,8 @@ class Retention:
     count: int
     # Seconds between two rounds.
     interval: float
+    # What is kept for clients that return lives as long as what they could be told.
+    rooms: SocketRooms | None = None
     _long: dict[Topic, None] = attrs.field(factory=dict, init=False)
 
     def note(self, event: Event) -> None:
@@ -52,6 +55,8 @@ class Retention:
                 log.warning("nothing is cut while the database is away", reason=str(error))
 
     async def _round(self) -> None:
+        if self.rooms is not None:
+            await self.rooms.expire(self.age)
         while await self.log.cut_by_age(self.age, STEP) == STEP:
             pass
         topics, self._long = self._long, {}

@@ -7,6 +7,8 @@ from typing import NewType
 
 import attrs
 
+from engine.domain.runs import Run, read_runs, show_runs
+
 EventId = NewType("EventId", str)
 UserId = NewType("UserId", str)
 EpisodeId = NewType("EpisodeId", str)
@@ -22,7 +24,9 @@ CATALOG = Topic("catalog")
 # The log of jobs that belong to no episode.
 JOBS = Topic("jobs")
 
-_PLACE = re.compile(r"([0-9]{1,18})-([0-9]{1,19})")
+_PLACE = re.compile(r"([0-9]{1,18})-([0-9]{1,19})(?:\+([0-9,-]{1,2000}))?")
+# Runs that a position tells at most: it stands in every frame of some clients.
+_MOST_RUNS = 64
 
 
 @attrs.frozen(order=True)
@@ -52,17 +56,29 @@ class Position:
 class CatalogPosition:
     """
     Where a reader of the catalog stands: it has everything up to the place, in the order of the epoch.
+
+    And beyond it the events whose `seq` is in these runs: what is told early comes ahead of what an open
+    transaction still holds back.
     """
 
     place: LogPlace
     epoch: Epoch
+    beyond: tuple[Run, ...] = ()
 
     @property
     def offset(self) -> str:
         """
         The place as clients keep it and send it back.
         """
-        return f"{self.place.xid}-{self.place.seq}"
+        beyond = f"+{show_runs(self.beyond)}" if self.beyond else ""
+        return f"{self.place.xid}-{self.place.seq}{beyond}"
+
+    @property
+    def is_short(self) -> bool:
+        """
+        Whether it can be told to clients; what is not can be again when the log has caught up.
+        """
+        return len(self.beyond) <= _MOST_RUNS
 
     @classmethod
     def parsed(cls, offset: str, epoch: Epoch) -> "CatalogPosition | None":
@@ -70,7 +86,13 @@ class CatalogPosition:
         The position that a client sends back; None when it is none.
         """
         match = _PLACE.fullmatch(offset)
-        return None if match is None else cls(LogPlace(int(match[1]), int(match[2])), epoch)
+        if match is None:
+            return None
+        try:
+            beyond = read_runs(match[3]) if match[3] else ()
+        except ValueError:
+            return None
+        return cls(LogPlace(int(match[1]), int(match[2])), epoch, beyond)
 
 
 @attrs.frozen(kw_only=True)

@@ -257,3 +257,13 @@ returns jsonb language sql stable as
 'select jsonb_build_object(''id'', id, ''type'', type, ''state'', state, ''attempt'', attempt,
     ''max_attempts'', max_attempts, ''progress'', progress, ''episode_id'', episode_id,
     ''submitted_by'', submitted_by)';
+
+-- Where Socket.IO clients are present, by the secret that they return with after an interruption.
+create table socket_rooms (
+    id         text primary key,
+    user_id    text not null,
+    -- What each episode was joined with, by its id; null: the client has left for good.
+    rooms      jsonb,
+    touched_at timestamptz not null
+);
+create index socket_rooms_touched on socket_rooms (touched_at);

@@ -17,6 +17,7 @@ from engine.store.pool import Pool
 from engine.store.postgres import Database
 from engine.store.presence import PresenceRows
 from engine.store.records import Records
+from engine.store.socket_rooms import SocketRooms
 from engine.store.trio_psycopg import TrioConnection
 
 # Seconds for a statement that nobody waits for at a screen.
@@ -47,6 +48,7 @@ class Store:
     records: Records
     cursors: Cursors
     presence: PresenceRows
+    socket_rooms: SocketRooms
     bell: Bell
     # Jobs, for requests.
     jobs: Jobs
@@ -94,6 +96,7 @@ class Store:
             records=Records(database=urgent),
             cursors=Cursors(database=patient, epoch=epoch),
             presence=PresenceRows(database=patient, node=node),
+            socket_rooms=SocketRooms(database=urgent),
             bell=Bell(database=patient, conninfo=conninfo, node=node),
             jobs=Jobs(database=urgent, epoch=epoch),
             job_list=JobList(database=urgent),

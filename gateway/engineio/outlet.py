@@ -1,6 +1,7 @@
 """The outlet of one Engine.IO session, whatever its transport. Knows neither HTTP nor what it carries."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 import attrs
@@ -28,6 +29,8 @@ class EngineOutlet:
     """
 
     limit: int
+    # Told once when the client proves too slow; must do it later: whoever pushes is in the middle of it.
+    on_slow: Callable[[], None] | None = None
     is_slow: bool = attrs.field(default=False, init=False)
     _direct: DirectOutlet | None = attrs.field(default=None, init=False)
     _waiting: deque[bytes] = attrs.field(factory=deque, init=False)
@@ -50,11 +53,10 @@ class EngineOutlet:
         if self._direct is not None:
             return self._direct.push(data)
         if self.is_slow or self._bytes > self.limit:
-            self.is_slow = True
-            self._waiting.clear()
-            self._latest.clear()
-            self._news.set()
+            self._give_up()
             return False
+        if not data:
+            return True
         self._waiting.append(data)
         self._bytes += len(data)
         self._news.set()
@@ -90,6 +92,15 @@ class EngineOutlet:
         self._latest.clear()
         self._bytes = 0
         return taken
+
+    def _give_up(self) -> None:
+        if not self.is_slow:
+            self.is_slow = True
+            self._waiting.clear()
+            self._latest.clear()
+            self._news.set()
+            if self.on_slow is not None:
+                self.on_slow()
 
     def wake(self) -> None:
         """

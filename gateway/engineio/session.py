@@ -92,6 +92,8 @@ class EngineSession:
 
     def __attrs_post_init__(self) -> None:
         self._schedule_ping()
+        if isinstance(self.outlet, EngineOutlet):
+            self.outlet.on_slow = self._fall_behind
 
     @property
     def is_closed(self) -> bool:
@@ -126,10 +128,7 @@ class EngineSession:
         """
         if self.is_closed:
             return False
-        taken = self.outlet.push(frames)
-        if not taken:
-            self.close("too slow")
-        return taken
+        return self.outlet.push(frames)
 
     def receive(self, packet: str | bytes) -> None:
         """
@@ -180,6 +179,9 @@ class EngineSession:
         if direct is not None:
             self.outlet.connect(direct)
         self.outlet.wake()
+
+    def _fall_behind(self) -> None:
+        self.timers.at(trio.current_time(), lambda: self.close("too slow"))
 
     def _end(self, reason: str, last: str) -> None:
         if self.is_closed:

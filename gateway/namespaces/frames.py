@@ -2,9 +2,10 @@
 
 from typing import Any, assert_never
 
+import attrs
 import msgspec
 
-from engine.actors.messages import Message, PresenceUpdate, Reached, Subscribed
+from engine.actors.messages import Listed, Message, PresenceUpdate, Reached, Subscribed
 from engine.domain.event import Event
 from gateway.engineio.packets import message as engine_message
 from gateway.protocol import NAMESPACE, presence_frame, wire_data
@@ -12,20 +13,30 @@ from gateway.protocol import NAMESPACE, presence_frame, wire_data
 _encode = msgspec.json.encode
 # A packet's kind and namespace (socket.io-protocol 5): an event, without attachments.
 _EVENT = f"2{NAMESPACE},"
+# A position from which nothing is recovered.
+NOWHERE = "-"
 
 
+@attrs.frozen
 class SocketIoFormat:
     """
     The format of Socket.IO clients: each event under its name, encoded once for all of them.
     """
+
+    # Whether events end with where their client stands then: what its library sends when it returns.
+    tells_position: bool
 
     def encode(self, message: Message) -> bytes:
         """
         A packet as all transports keep it; nothing for what only other protocols tell.
         """
         match message:
-            case Event():
-                return packet(message.type, wire_data(message))
+            case Listed(event=event, position=position) if self.tells_position:
+                # Who cannot be told where they stand cannot recover, and must not from an earlier event.
+                at = position.offset if position.is_short else NOWHERE
+                return packet(event.type, wire_data(event), at)
+            case Listed(event=event) | (Event() as event):
+                return packet(event.type, wire_data(event))
             case PresenceUpdate():
                 return packet("presence:update", presence_data(message))
             case Subscribed() | Reached():
@@ -34,7 +45,8 @@ class SocketIoFormat:
                 assert_never(message)
 
 
-SOCKET_IO = SocketIoFormat()
+RECOVERABLE = SocketIoFormat(tells_position=True)
+PLAIN = SocketIoFormat(tells_position=False)
 
 
 def packet(event: str, *args: Any) -> bytes:

@@ -1,23 +1,32 @@
 """The namespace /real-time: a Socket.IO client as one more kind of session."""
 
+from collections.abc import Mapping
 from functools import partial
 from math import inf
 from typing import Any
 
 import attrs
 import msgspec
+import structlog
 
 from engine.actors.messages import Subscribed
 from engine.domain.access import Identity
+from engine.domain.event import CatalogPosition, UserId
 from engine.errors import EngineError, StoreUnavailableError
 from engine.node import Node
 from gateway import protocol
 from gateway.auth import Authenticator, AuthError
 from gateway.engineio.timers import Timer
 from gateway.limits import SessionLimit
-from gateway.namespaces.frames import SOCKET_IO
+from gateway.namespaces.frames import PLAIN, RECOVERABLE
+from gateway.namespaces.recovery import Pid
 from gateway.session import Refusal, Session
 from gateway.socketio.socket import ConnectRefused, Socket
+
+log = structlog.get_logger(__name__)
+
+# Why a socket ends that its client has left for good.
+LEFT = "client namespace disconnect"
 
 
 # The wishes of the WebSocket's protocol; frontends that are there send more with them than it wants.
@@ -45,6 +54,29 @@ class Guest:
 
     session: Session
     expiry: Timer | None = None
+    # What it returns with; None when it is not to recover.
+    pid: Pid | None = None
+    # Where it is present, and as what: by episode.
+    rooms: dict[str, Mapping[str, Any]] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Return:
+    """
+    A client that comes, perhaps once more: what it kept, and where it stands.
+    """
+
+    pid: Pid | None = None
+    since: CatalogPosition | None = None
+
+    @classmethod
+    def of(cls, auth: Mapping[str, Any], user: UserId) -> "Return":
+        """
+        What the client's library sends with the token. What is none of ours recovers nothing.
+        """
+        pid = Pid.parsed(auth.get("pid"), user)
+        since = None if pid is None else pid.since(auth.get("offset"))
+        return cls() if since is None else cls(pid, since)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -57,30 +89,39 @@ class RealTimeNamespace:
     authenticator: Authenticator
     sessions: SessionLimit
 
+    # Who may come back: by the secret of their pid.
+    _guests: dict[str, Socket] = attrs.field(factory=dict, init=False)
+
     async def connect(self, socket: Socket, auth: dict[str, Any]) -> None:
         """
-        Let in who proves who they are by a token.
+        Let in who proves who they are by a token; who comes back hears what was missed.
         """
         identity = self._identify(socket, auth)
         if self.sessions.is_full:
             raise _refused(protocol.TRY_LATER, f"this node serves its {self.sessions.total} sessions already")
         if (reason := self.sessions.refusal(identity.user)) is not None:
             raise _refused(protocol.TOO_MANY, reason)
+        recovers = self.node.settings.socketio.recovery
         session = Session(
             node=self.node,
             identity=identity,
             outlet=socket.session.outlet,
-            format=SOCKET_IO,
+            format=RECOVERABLE if recovers else PLAIN,
             max_subscriptions=self.node.settings.limits.subscriptions_per_session,
         )
+        socket.user_data = Guest(session=session)
         done = False
         try:
-            await self._begin(socket, session)
+            await self._begin(socket, Return.of(auth, identity.user) if recovers else None)
             done = True
+        except EngineError as error:
+            # For a moment only: closed, and not refused, its library comes back by itself.
+            log.info("a client is to try again", reason=str(error))
+            socket.session.close("try later")
+            raise _refused(protocol.TRY_LATER, str(error)) from None
         finally:
             if not done:
-                await self._end(session)
-        socket.user_data = Guest(session=session)
+                await self._end(socket)
         self._watch_token(socket, identity)
 
     async def event(self, socket: Socket, name: str, args: list[Any]) -> list[Any] | None:
@@ -108,7 +149,10 @@ class RealTimeNamespace:
         guest: Guest = socket.user_data
         if guest.expiry is not None:
             guest.expiry.cancel()
-        await self._end(guest.session)
+        await self._end(socket)
+        if reason == LEFT:
+            # Who left comes back as somebody new.
+            await self._keep(guest, None)
 
     def alive(self, socket: Socket) -> None:
         """
@@ -116,20 +160,53 @@ class RealTimeNamespace:
         """
         socket.user_data.session.heartbeat()
 
-    async def _begin(self, socket: Socket, session: Session) -> None:
+    async def _begin(self, socket: Socket, back: Return | None) -> None:
+        guest: Guest = socket.user_data
+        session = guest.session
+        rooms: Mapping[str, Mapping[str, Any]] = {}
+        if back is not None and back.pid is not None:
+            kept = await self.node.store.socket_rooms.find(back.pid.secret, session.identity.user)
+            if kept.rooms is None:
+                back = Return()
+            else:
+                rooms = kept.rooms
+
         def opening(first: Subscribed) -> bytes:
-            return socket.welcome()
+            if back is None:
+                return socket.welcome()
+            if first.recovered and back.pid is not None:
+                guest.pid = back.pid
+                self._replace(socket, back.pid)
+            else:
+                guest.pid = Pid.new(session.identity.user, self.node.catalog.heard)
+            self._guests[guest.pid.secret] = socket
+            socket.id = guest.pid.sid
+            return socket.welcome(pid=guest.pid.text)
 
-        try:
-            no = await session.begin(None, opening)
-        except EngineError as error:
-            raise _refused(protocol.TRY_LATER, str(error)) from None
+        no = await session.begin(None if back is None else back.since, opening)
         if no is not None:
-            raise _refused(protocol.TRY_LATER, no.message)
+            raise StoreUnavailableError(no.message)
+        if back is not None and guest.pid is back.pid:
+            for episode, room in rooms.items():
+                if not isinstance(await session.be_present("episode", episode, **room), Refusal):
+                    guest.rooms[episode] = room
 
-    async def _end(self, session: Session) -> None:
-        self.sessions.release(session.identity.user)
-        await session.end()
+    def _replace(self, socket: Socket, pid: Pid) -> None:
+        # The node may not have noticed yet that the line broke which the client has replaced.
+        before = self._guests.get(pid.secret)
+        if before is not None and before.session is not socket.session:
+            before.session.close("replaced")
+
+    async def _keep(self, guest: Guest, rooms: Mapping[str, Mapping[str, Any]] | None) -> None:
+        if guest.pid is not None:
+            await self.node.store.socket_rooms.keep(guest.pid.secret, guest.session.identity.user, rooms)
+
+    async def _end(self, socket: Socket) -> None:
+        guest: Guest = socket.user_data
+        if guest.pid is not None and self._guests.get(guest.pid.secret) is socket:
+            del self._guests[guest.pid.secret]
+        self.sessions.release(guest.session.identity.user)
+        await guest.session.end()
 
     async def _handle(
         self, socket: Socket, session: Session, name: str, args: list[Any]
@@ -138,12 +215,12 @@ class RealTimeNamespace:
         match name:
             case "presence:join":
                 wish = msgspec.convert(given, _Join)
-                no = await session.be_present(
-                    wish.resource_type, wish.resource_id, wish.state, wish.user_name
-                )
-                return no or {}
+                return await self._join(socket.user_data, wish)
             case "presence:leave":
                 leave = msgspec.convert(given, _Leave)
+                guest: Guest = socket.user_data
+                if guest.rooms.pop(leave.resource_id, None) is not None:
+                    await self._keep(guest, guest.rooms)
                 return await session.leave(leave.resource_type, leave.resource_id) or {}
             case "presence:viewers":
                 page = msgspec.convert(given, _Viewers)
@@ -155,6 +232,16 @@ class RealTimeNamespace:
                 return {}
             case _:
                 return Refusal("unknown_event", f"{name[:100]!r} is no event of {protocol.NAMESPACE}")
+
+    async def _join(self, guest: Guest, wish: protocol.SetPresence) -> Refusal | dict[str, Any]:
+        room: Mapping[str, Any] = {"state": wish.state, "name": wish.user_name}
+        no = await guest.session.be_present(wish.resource_type, wish.resource_id, **room)
+        if no is not None:
+            return no
+        # Acknowledged is what a client that comes back finds again, also after a crash of the node.
+        guest.rooms[wish.resource_id] = room
+        await self._keep(guest, guest.rooms)
+        return {}
 
     def _refresh(self, socket: Socket, session: Session, token: str) -> Refusal | dict[str, Any]:
         try:

@@ -8,7 +8,7 @@ from typing import Any, assert_never
 import attrs
 import msgspec
 
-from engine.actors.messages import Message, PresenceUpdate, Reached, Subscribed
+from engine.actors.messages import Listed, Message, PresenceUpdate, Reached, Subscribed
 from engine.domain.event import CATALOG, Event
 from gateway import protocol
 
@@ -34,6 +34,8 @@ class EventStream:
             case Event():
                 at = protocol.position_json(message.position)
                 return record(message.type, protocol.encode_message(message), message.topic, at)
+            case Listed(event=event):
+                return self.encode(event)
             case Subscribed():
                 # While what was missed is told, the stream stands where its client stood.
                 position = None if message.recovered else protocol.position_json(message.position)

@@ -207,3 +207,46 @@ class Guest:
                 assert found is not None
                 assert found.place >= self.position.place
                 self.position = found
+
+
+@attrs.define(eq=False, kw_only=True)
+class Listener:
+    """
+    Somebody who is cut off anywhere, and comes with where the last event left them: hears all of it once.
+    """
+
+    name: str
+    lobby: Lobby
+    position: CatalogPosition
+    heard: list[str] = attrs.field(factory=list)
+    comings: int = 0
+    _client: Client | None = None
+
+    @property
+    def is_here(self) -> bool:
+        return self._client is not None
+
+    async def come(self) -> bool:
+        """
+        Whether nothing will be missed; else they go again at once.
+        """
+        self.comings += 1
+        self._client = Client(SessionId(f"{self.name}-{self.comings}"), Plain())
+        answer = await self.lobby.subscribe(self._client, self.position)
+        if not answer["recovered"]:
+            self.go(0)
+        return bool(answer["recovered"])
+
+    def go(self, most: int) -> None:
+        """
+        Be cut off: what was sent after so many events got lost on the way.
+        """
+        assert self._client is not None
+        client, self._client = self._client, None
+        client.alive = False
+        self.lobby.hub.drop_session(client.session)
+        for message in [message for message in client.heard if "event" in message][:most]:
+            self.heard.append(message["id"])
+            found = CatalogPosition.parsed(message["then"], self.position.epoch)
+            assert found is not None
+            self.position = found

@@ -19,7 +19,7 @@ from engine.actors.episode import (
     Leave,
     presence_topic,
 )
-from engine.actors.messages import Channels, Message, PresenceUpdate, Reached, Subscribed
+from engine.actors.messages import Channels, Listed, Message, PresenceUpdate, Reached, Subscribed
 from engine.actors.topic_log import Committed, Subscribe
 from engine.domain.event import (
     EpisodeId,
@@ -73,6 +73,8 @@ def _plain(message: Message) -> dict[str, Any]:
     match message:
         case Event():
             return {"event": message.type, "offset": message.offset, "id": message.id}
+        case Listed(event=event, position=position):
+            return {**_plain(event), "then": position.offset}
         case Subscribed(position=position):
             shown = {"recovered": message.recovered, "snapshot": message.snapshot}
             return {"subscribed": message.topic, "at": position and position.offset, **shown}

@@ -219,7 +219,7 @@ async def test_whoever_did_not_ask_is_not_answered(hall, viewer):
     """
     hall.tell(1)
     await hall.flush()
-    assert [list(message) for message in viewer.heard] == [["event", "offset", "id"]]
+    assert [list(message) for message in viewer.heard] == [["event", "offset", "id", "then"]]
 
 
 async def test_a_client_that_is_gone_is_not_subscribed(hall, client):

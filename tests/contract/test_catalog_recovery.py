@@ -7,7 +7,7 @@ import trio
 
 from engine.actors.retention import Retention
 from engine.domain.event import CatalogPosition, Epoch, LogPlace
-from tests.contract.lobby import NEVER, Guest, Lobby
+from tests.contract.lobby import NEVER, Guest, Listener, Lobby
 
 
 @pytest.fixture
@@ -246,7 +246,10 @@ async def test_what_has_overtaken_an_earlier_change_of_the_same_episode_waits_fo
     assert live.offsets == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("seed", range(4))
+STEPS = ["write", "write", "hold", "commit", "guest", "guest", "listener", "listener", "change", "restart"]
+
+
+@pytest.mark.parametrize("seed", range(6))
 async def test_whoever_comes_and_goes_while_transactions_are_open_misses_nothing(lobby, studio, seed):
     """
     Commits in another order than their numbers, told or not, and restarts of the node in between.
@@ -254,6 +257,7 @@ async def test_whoever_comes_and_goes_while_transactions_are_open_misses_nothing
     chance = random.Random(seed)
     await lobby.start(realtime_replay_ring=1 + chance.randrange(30), realtime_replay_limit=500)
     guests = [Guest(name=f"guest-{n}", lobby=lobby, position=lobby.actor.position) for n in range(4)]
+    listeners = [Listener(name=f"listener-{n}", lobby=lobby, position=lobby.actor.heard) for n in range(4)]
     written, open_ = [], []
 
     async def hold(end, task_status):
@@ -264,7 +268,7 @@ async def test_whoever_comes_and_goes_while_transactions_are_open_misses_nothing
 
     async with trio.open_nursery() as holding:
         for _ in range(120):
-            match chance.choice(["write", "write", "hold", "commit", "guest", "guest", "change", "restart"]):
+            match chance.choice(STEPS):
                 case "write":
                     written += await lobby.write(told=chance.random() < 0.7)
                 case "change" if written:
@@ -284,10 +288,19 @@ async def test_whoever_comes_and_goes_while_transactions_are_open_misses_nothing
                         guest.go()
                     else:
                         await guest.come()
+                case "listener":
+                    listener = chance.choice(listeners)
+                    if listener.is_here:
+                        listener.go(chance.randrange(5))
+                    else:
+                        await listener.come()
                 case "restart" if chance.random() < 0.3:
                     for guest in guests:
                         if guest.is_here:
                             guest.go()
+                    for listener in listeners:
+                        if listener.is_here:
+                            listener.go(chance.randrange(5))
                     await lobby.start(realtime_replay_ring=10, realtime_replay_limit=500)
         for end in open_:
             end.set()
@@ -305,3 +318,9 @@ async def test_whoever_comes_and_goes_while_transactions_are_open_misses_nothing
         for topic in {event.topic for event in written}:
             heard = [places[id].offset for id in once if places[id].topic == topic]
             assert heard == sorted(heard)
+    for listener in listeners:
+        if listener.is_here:
+            listener.go(5)
+        assert await listener.come()
+        listener.go(1000)
+        assert sorted(listener.heard) == sorted(ids(written))

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from engine.actors.catalog import Brought
-from engine.actors.messages import Channels, Message
+from engine.actors.messages import Channels, Listed, Message
 from engine.domain.event import (
     CATALOG,
     EpisodeId,
@@ -45,8 +45,8 @@ class Numbers:
     """
 
     def encode(self, message: Message) -> bytes:
-        assert isinstance(message, Event)
-        return b"%d " % message.place.seq
+        assert isinstance(message, Listed)
+        return b"%d " % message.event.place.seq
 
 
 NUMBERS = Numbers()
