@@ -76,6 +76,8 @@ class Server:
     host: SomeText
     port: Annotated[int, whole(0, 65535)]
     backlog: Annotated[int, whole(1, 65535)]
+    handshake_queue: Live[Count]
+    handshake_timeout: Live[Duration]
     keep_alive: Live[Duration]
     header_timeout: Live[Duration]
     body_timeout: Live[Duration]

@@ -85,6 +85,9 @@ def server_limits(settings: Settings) -> ServerLimits:
         outlet_deadline=settings.realtime.outlet_deadline,
         ping_interval=settings.realtime.ping_interval,
         ping_timeout=settings.realtime.ping_timeout,
+        handshake_queue=settings.server.handshake_queue,
+        handshake_timeout=settings.server.handshake_timeout,
+        retry_after=settings.server.reconnect_after,
     )
 
 

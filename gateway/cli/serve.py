@@ -25,6 +25,7 @@ from engine.store.migrate import migrate
 from gateway import log as logging
 from gateway.app import Application
 from gateway.auth import Authenticator
+from gateway.cli.open_files import make_room
 from gateway.cli.options import config_option, data_dir_option, load_with_plugins, overrides_of
 from gateway.gateway import Gateway, tls_context
 from gateway.http.server import listen
@@ -123,6 +124,7 @@ def prepare(settings: Settings, plugins: PluginHost, stack: ExitStack, read: Cal
     Raises StartupError; whatever was begun is undone by the stack.
     """
     tls_context(settings)
+    make_room(settings.limits.sessions)
     sockets = listen(settings.server.host, settings.server.port, settings.server.backlog)
     for sock in sockets:
         stack.callback(sock.close)

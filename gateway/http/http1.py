@@ -30,6 +30,8 @@ class Http1:
     wire: Wire
     # No request is being answered, so nobody is hurt when the connection ends.
     is_idle: bool = True
+    # It has been heard: from then on it waits at no door.
+    _is_known: bool = False
     _parser: httptools.HttpRequestParser | None = None
     # What was parsed and not yet answered: as many as one read holds.
     _requests: list[Request] = attrs.field(factory=list)
@@ -87,6 +89,9 @@ class Http1:
                     more = b"sec-websocket-version: 13\r\n" if status == 426 else b""
                     await self._refuse(status, more)
                     break
+                if not await self.serving.door.wait_begun() or self.serving.is_draining:
+                    await self._refuse(503, b"retry-after: %d\r\n" % max(1, round(limits.retry_after)))
+                    break
                 return WebSocket(self.serving, wire, exchange)
             if not await exchange.run():
                 break
@@ -106,7 +111,7 @@ class Http1:
                 await self._refuse(self._bad)
                 return None
             try:
-                data = await self.wire.read()
+                data = await (self.wire.read() if self._is_known else self._arrive())
             except trio.TooSlowError:
                 if self._in_message:
                     await self._refuse(408)
@@ -120,6 +125,16 @@ class Http1:
             if self._in_message and not was_in_message and not first:
                 self.wire.read_by = trio.current_time() + self.serving.limits.header_timeout
         return self._requests.pop(0)
+
+    async def _arrive(self) -> bytes | None:
+        """
+        The connection's first bytes, when it is its turn to be heard.
+        """
+        if not await self.wire.wait_readable():
+            return None
+        await self.serving.door.wait_heard()
+        self._is_known = True
+        return self.wire.read_nowait()
 
     async def _refuse(self, status: int, more: bytes = b"") -> None:
         await self.wire.write(refusal(status, self.serving.date_line(), more))

@@ -103,6 +103,8 @@ class Secure:
         serving = self.serving
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(self.sock))
         try:
+            # The handshake of TLS is the dearest of beginnings.
+            await serving.door.wait_heard()
             alpn = await self._shake_hands(stream)
             async with CallTasks(self, serving.limits.body_timeout) as tasks:
                 kind = H2Protocol if alpn == "h2" else Http1

@@ -22,6 +22,7 @@ from hypercorn.utils import LifespanFailureError, LifespanTimeoutError, parse_so
 
 from engine.errors import StartupError
 from gateway.http.connection import Connection, open_connection
+from gateway.http.door import Door
 from gateway.http.serving import ServerLimits, Serving
 from gateway.http.traffic import Traffic
 
@@ -31,6 +32,10 @@ log = structlog.get_logger()
 
 # Seconds between two looks at the deadlines of all connections: none pays for a timer of its own.
 TICK = 0.25
+# Connections looked at in one turn of the loop.
+LOOKS = 500
+# Connections accepted in one turn of the loop.
+ACCEPTS = 4
 # Between two tries to accept while the process has no file descriptor left.
 ACCEPT_PAUSE = 0.1
 # Of the shutdown's grace, what connections may use; the rest is for the application's own shutdown.
@@ -137,12 +142,15 @@ async def _serve_connections(
     """
     connections: set[Connection] = set()
     async with trio.open_nursery() as watching:
+        door = Door(limits)
+        watching.start_soon(door.keep)
         watching.start_soon(_watch_deadlines, connections)
         async with trio.open_nursery() as nursery:
             serving = Serving(
                 app=app,
                 limits=limits,
                 state=ConnectionState(state),
+                door=door,
                 nursery=nursery,
                 tls=tls,
                 config=config,
@@ -173,21 +181,25 @@ async def _accept(serving: Serving, listener: socket.socket, connections: set[Co
     while True:
         await trio.lowlevel.wait_readable(listener)
         try:
-            sock, address = listener.accept()
+            # Quickly, because the kernel's queue has a request behind a crowd of WebSockets; few, because
+            # others have their turn, too.
+            for _ in range(ACCEPTS):
+                sock, address = listener.accept()
+                connection = open_connection(serving, sock, parse_socket_addr(sock.family, address))
+                # Now, not in its task: a shutdown before that starts must find it.
+                connections.add(connection)
+                serving.traffic.connections = len(connections)
+                serving.nursery.start_soon(
+                    _contain, connection, connections, serving.traffic, name="connection"
+                )
+                exhausted = False
         except (BlockingIOError, ConnectionError):
-            continue  # the client left the queue
+            pass  # nobody is left in the queue, or who was has left it
         except OSError as error:
             if not exhausted:
                 log.warning("cannot accept connections", error=str(error))
             exhausted = True
             await trio.sleep(ACCEPT_PAUSE)
-        else:
-            exhausted = False
-            connection = open_connection(serving, sock, parse_socket_addr(sock.family, address))
-            # Now, not in its task: a shutdown before that starts must find it.
-            connections.add(connection)
-            serving.traffic.connections = len(connections)
-            serving.nursery.start_soon(_contain, connection, connections, serving.traffic, name="connection")
 
 
 async def _contain(connection: Connection, connections: set[Connection], traffic: Traffic) -> None:
@@ -204,8 +216,12 @@ async def _watch_deadlines(connections: set[Connection]) -> None:
     while True:
         await trio.sleep(TICK)
         now = trio.current_time()
-        for connection in connections:
-            connection.wake_late(now)
+        for number, connection in enumerate(list(connections), 1):
+            # It may have ended while others were looked at.
+            if connection in connections:
+                connection.wake_late(now)
+            if number % LOOKS == 0:
+                await trio.lowlevel.checkpoint()
 
 
 def _config(limits: ServerLimits) -> Config:

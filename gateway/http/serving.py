@@ -10,13 +10,15 @@ from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState
 
+from gateway.http.door import Door
 from gateway.http.traffic import Traffic
 
 
 @attrs.define(kw_only=True)
 class ServerLimits:
     """
-    What one client may take: times in seconds, sizes in bytes; `backlog` in connections.
+    What one client may take: times in seconds, sizes in bytes; `backlog` and `handshake_queue` are
+    connections.
 
     A reload changes it in place; what is under way ends under what it began with.
     """
@@ -34,6 +36,9 @@ class ServerLimits:
     outlet_deadline: float
     ping_interval: float
     ping_timeout: float
+    handshake_queue: int
+    handshake_timeout: float
+    retry_after: float
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -46,6 +51,8 @@ class Serving:
     limits: ServerLimits
     # What the application's lifespan left for its requests; each gets a copy.
     state: ConnectionState
+    # Where newcomers wait.
+    door: Door
     # Where outlets drain their backlogs: a nursery for each connection would cost it 2 KiB.
     nursery: trio.Nursery
     # With TLS, connections are Hypercorn's.

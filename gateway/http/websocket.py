@@ -125,6 +125,7 @@ class WebSocket:
                     await self._read()
                 has_read = True
         except _Closing as closing:
+            await self.serving.door.wait_cleared()
             await self._close(closing.code, closing.reason)
         if self._hears_out and not self.wire.heard_end:
             await self.wire.linger()
@@ -250,6 +251,7 @@ class WebSocket:
                 if self._size > RECEIVE:
                     self._lose()  # frames before the handshake was answered, and more of them
         elif data is not None:
+            await self.serving.door.wait_cleared()
             self._lose()
 
     async def _drop(self) -> None:

@@ -58,14 +58,25 @@ class Wire:
         """
         data = None
         while data is None:
-            try:
-                await trio.lowlevel.wait_readable(self.sock)
-            except trio.ClosedResourceError:
-                if trio.current_time() >= self.read_by:
-                    raise trio.TooSlowError from None
+            if not await self.wait_readable():
                 return None
             data = self.read_nowait()
         return data
+
+    async def wait_readable(self) -> bool:
+        """
+        Wait until there is something to read; False when the reader was woken before.
+
+        Raises:
+            trio.TooSlowError: nothing came until `read_by`.
+        """
+        try:
+            await trio.lowlevel.wait_readable(self.sock)
+        except trio.ClosedResourceError:
+            if trio.current_time() >= self.read_by:
+                raise trio.TooSlowError from None
+            return False
+        return True
 
     def read_nowait(self) -> bytes | None:
         """

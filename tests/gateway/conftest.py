@@ -224,6 +224,9 @@ def generous_limits(**limits: float) -> ServerLimits:
         "outlet_deadline": 60,
         "ping_interval": 60,
         "ping_timeout": 60,
+        "handshake_queue": 1000,
+        "handshake_timeout": 60,
+        "retry_after": 2,
     }
     return ServerLimits(**{**defaults, **limits})
 

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from engine.runtime.garbage import short_pauses
+from engine.runtime.garbage import Patience, short_pauses
 
 
 class Knot:
@@ -61,15 +61,52 @@ def test_what_was_left_alone_and_became_garbage_is_freed_when_its_time_has_come(
     """
     knot = Knot()
     gone = weakref.ref(knot)
-    with short_pauses(interval=3600):
+    with short_pauses(Patience(interval=3600)):
         del knot
         gc.collect()
         assert gone() is not None
     knot = Knot()
     gone = weakref.ref(knot)
-    with short_pauses(interval=0):
+    with short_pauses(Patience(interval=0)):
         gc.freeze()
         del knot
         gc.collect()  # does not see it, and lets the next one
         gc.collect()
         assert gone() is None
+
+
+def test_garbage_that_makes_memory_grow_is_not_left_for_long():
+    """
+    Memory that has doubled and stays so is looked at before the interval is over; a moment of it is not.
+    """
+    now, blocks = 0.0, 1000
+    patience = Patience(interval=3600, growth=2, least=100, settle=30)
+
+    def collect_at(time, used):
+        nonlocal now, blocks
+        now, blocks = time, used
+        gc.collect()
+
+    with short_pauses(patience, clock=lambda: now, blocks=lambda: blocks):
+        knot = Knot()
+        gone = weakref.ref(knot)
+        gc.freeze()
+        del knot
+        collect_at(1, 2000)
+        collect_at(20, 1999)
+        collect_at(40, 2000)
+        collect_at(69, 5000)
+        gc.collect()
+        assert gone() is not None
+        collect_at(70, 5000)
+        gc.collect()
+        assert gone() is None
+        # From now on that is what there is.
+        collect_at(200, 9999)
+        knot = Knot()
+        gone = weakref.ref(knot)
+        gc.freeze()
+        del knot
+        collect_at(300, 9999)
+        gc.collect()
+        assert gone() is not None

@@ -1,0 +1,129 @@
+"""A crowd that comes or goes at once: who is served meanwhile, what those hear for whom there is no room."""
+
+import socket
+from collections import Counter
+
+import trio
+
+from tests.gateway.applications import SOON, accept
+from tests.gateway.raw_client import HANDSHAKE, RawClient
+
+# Fewer than the listening socket holds.
+CROWD = 100
+UPGRADE = HANDSHAKE.format(path="/crowd", more="").encode()
+GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+def come(served, count=CROWD, request=UPGRADE):
+    """
+    Connect and send, all before the server has a turn.
+    """
+    lines = []
+    for _ in range(count):
+        line = socket.create_connection(("127.0.0.1", served.port), SOON)
+        line.sendall(request)
+        line.setblocking(False)
+        lines.append(RawClient(trio.SocketStream(trio.socket.from_stdlib_socket(line))))
+    return lines
+
+
+async def go(lines):
+    for line in lines:
+        await line.stream.aclose()
+
+
+def app(begun):
+    async def crowd(scope, receive, send):
+        await accept(receive, send)
+        begun.append(scope)
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    return crowd
+
+
+async def test_a_request_behind_a_crowd_of_websockets_is_answered_before_they_have_begun(start):
+    """
+    It stands behind all of them in the kernel's queue, and is not what takes long.
+    """
+    begun = []
+    served = await start({"/crowd": app(begun)})
+    lines = come(served)
+    (request,) = come(served, 1, GET)
+    assert await request.receive_response() == (200, b"hello")
+    assert len(begun) < CROWD
+    for line in lines:
+        assert b" 101 " in await line.receive_head()
+    assert len(begun) == CROWD
+    await go([*lines, request])
+    await served.wait_all_ended()
+    await served.assert_unharmed()
+
+
+async def test_websockets_beyond_those_that_may_wait_hear_when_to_come_again(start):
+    """
+    503 with Retry-After, and the connection's end; who comes later is let in.
+    """
+    served = await start({"/crowd": app([])}, handshake_queue=10, retry_after=7)
+    lines = come(served)
+    heads = [await line.receive_head() for line in lines]
+    statuses = Counter(head.split()[1] for head in heads)
+    assert set(statuses) == {b"101", b"503"}
+    assert statuses[b"101"] >= 10
+    for line, head in zip(lines, heads, strict=True):
+        if b" 503 " in head:
+            assert b"\r\nretry-after: 7\r\n" in head
+            assert await line.receive_rest() == b""
+    await go(lines)
+    await served.wait_all_ended()
+    await served.assert_unharmed()
+
+
+async def test_a_websocket_that_has_waited_too_long_is_refused(start):
+    """
+    Whoever cannot begin in time is told so, instead of being left to its own patience.
+    """
+    served = await start({"/crowd": app([])}, handshake_timeout=1e-9)
+    lines = come(served)
+    statuses = Counter([(await line.receive_head()).split()[1] for line in lines])
+    assert statuses[b"503"] > CROWD / 2
+    await go(lines)
+    await served.wait_all_ended()
+    await served.assert_unharmed()
+
+
+async def test_who_still_waits_when_the_server_stops_is_refused(start):
+    """
+    A drain has told everybody goodbye: nobody may begin after it.
+    """
+    begun = []
+    served = await start({"/crowd": app(begun)}, shutdown_grace=2)
+    lines = come(served)
+    with trio.fail_after(SOON):
+        while len(begun) < 3:
+            await trio.lowlevel.checkpoint()
+    served.shutdown.set()
+    had_begun = len(begun)
+    with trio.fail_after(SOON):
+        await served.ended.wait()
+    assert had_begun <= len(begun) <= had_begun + 3 < CROWD
+    await go(lines)
+
+
+async def test_a_crowd_that_goes_at_once_is_cleared_away_while_others_are_served(start):
+    """
+    Somebody else is answered in between, and nothing is left of them.
+    """
+    served = await start({"/crowd": app([])})
+    lines = come(served)
+    for line in lines:
+        await line.receive_head()
+    (request,) = come(served, 1, GET)
+    assert await request.receive_response() == (200, b"hello")
+    for line in lines:
+        line.stream.socket.close()
+    await request.send(GET)
+    assert await request.receive_response() == (200, b"hello")
+    await request.stream.aclose()
+    await served.wait_all_ended()
+    await served.assert_unharmed()

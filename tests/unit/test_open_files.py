@@ -1,0 +1,43 @@
+"""How many files a node may have open."""
+
+import json
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from gateway.cli.open_files import OTHERS
+
+SCRIPT = """
+import json, os, resource, sys
+from gateway.cli.open_files import make_room
+soft, hard, sessions = map(int, sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+before = len(os.listdir("/dev/fd"))
+room = make_room(sessions)
+left = len(os.listdir("/dev/fd")) - before
+print(json.dumps([room, *resource.getrlimit(resource.RLIMIT_NOFILE), left]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "sessions", "room", "then"),
+    [
+        (256, 4096, 1000, 1000 + OTHERS, 1000 + OTHERS),
+        (3000, 4096, 1000, 1000 + OTHERS, 3000),
+        (256, 1500, 1000, 1500, 1500),
+    ],
+    ids=["too low", "high enough", "cannot be raised as far"],
+)
+def test_a_node_may_open_as_many_files_as_its_sessions_need(soft, hard, sessions, room, then):
+    """
+    Most systems allow 1,024, and would turn away the thousandth session. What was opened for it is closed.
+    """
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if allowed != resource.RLIM_INFINITY and allowed < hard:
+        pytest.skip("this machine allows fewer")
+    given = [sys.executable, "-c", SCRIPT, str(soft), str(hard), str(sessions)]
+    done = subprocess.run(given, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == [room, then, hard, 0]
+    assert ("too few open files" in done.stdout) == (room < sessions + OTHERS)
