@@ -212,6 +212,9 @@ BUDGETS = (
     "effect_budget",
     "transaction_budget",
     "life_cycle_budget",
+    "notice_budget",
+    "answer_budget",
+    "answers_at_once",
     "batch",
     "linger",
     "failures_to_quarantine",
@@ -230,6 +233,9 @@ class Plugins:
     effect_budget: Live[Duration]
     transaction_budget: Live[Duration]
     life_cycle_budget: Live[Duration]
+    notice_budget: Live[Duration]
+    answer_budget: Live[Duration]
+    answers_at_once: Live[Count]
     batch: Live[Count]
     linger: Live[DurationOrZero]
     failures_to_quarantine: Live[Count]

@@ -14,7 +14,6 @@ from engine.actors.episode import Crash, EpisodeMessage
 from engine.actors.feed import Feed
 from engine.actors.messages import Channels
 from engine.actors.meter import Meter
-from engine.actors.plugin_life import PluginLife
 from engine.actors.presence import PresenceWriter
 from engine.actors.retention import Retention
 from engine.actors.user import UserMessage
@@ -23,6 +22,7 @@ from engine.live import Live
 from engine.overview import children_of
 from engine.plugin_engine import EngineParts
 from engine.plugin_host import PluginHost
+from engine.plugin_tasks import PluginTasks
 from engine.runtime.backoff import Backoff
 from engine.runtime.child import ChildSpec
 from engine.runtime.loop_guard import LoopGuard
@@ -57,7 +57,7 @@ class Node:
     users: Registry[UserId, UserMessage]
     catalog: CatalogActor
     effects: Mapping[str, EffectActor]
-    lives: Mapping[str, PluginLife]
+    plugin_tasks: PluginTasks
     presence: PresenceWriter
     retention: Retention
     feed: Feed
@@ -101,7 +101,8 @@ class Node:
             interval=settings.presence.write_behind,
             heartbeat=settings.presence.heartbeat,
         )
-        topics = Topics(settings=settings, store=store, hub=hub, on_presence=presence)
+        plugin_tasks = PluginTasks.build(settings, plugins, presence)
+        topics = Topics(settings=settings, store=store, hub=hub, on_presence=plugin_tasks.notices)
         episodes = topics.episodes(episode_supervisor)
         users = topics.users(user_supervisor)
         catalog = topics.catalog(end)
@@ -130,16 +131,6 @@ class Node:
             batch=settings.feed.batch,
         )
         plugins.bind(EngineParts(begin=store.cursors.begin_own, wake_feed=feed.wake))
-        lives = {
-            name: PluginLife(
-                engine=engine,
-                runner=plugins.runner,
-                started=plugins.function(name, "engine_started"),
-                stopping=plugins.function(name, "engine_stopping"),
-                budget=settings.plugins.of(name).life_cycle_budget,
-            )
-            for name, engine in plugins.engines.items()
-        }
         effects = {
             effect.plugin: EffectActor(
                 effect=effect,
@@ -150,7 +141,7 @@ class Node:
                 beginning=end,
                 runner=plugins.runner,
                 wake_feed=feed.wake,
-                prepared=lives[effect.plugin].prepared,
+                prepared=plugin_tasks.lives[effect.plugin].prepared,
                 chance=random.Random(),  # noqa: S311 -- jitter needs no secrecy
             )
             for effect in found
@@ -169,7 +160,7 @@ class Node:
             users=users,
             catalog=catalog,
             effects=effects,
-            lives=lives,
+            plugin_tasks=plugin_tasks,
             presence=presence,
             retention=retention,
             feed=feed,
@@ -232,6 +223,7 @@ class Node:
             "episodes": self.episode_supervisor,
             "users": self.user_supervisor,
             "plugins": self.plugin_supervisor,
+            "answers": self.plugin_tasks.answers.supervisor,
         }
 
     def mailboxes(self) -> dict[str, Mailbox[Any]]:
@@ -276,17 +268,9 @@ class Node:
         for name, actor in self.effects.items():
             spec = ChildSpec(name=name, kind="plugin", run=actor.run, policy=policy, park=True)
             await self.plugin_supervisor.start_child(spec)
-        for name, life in self.lives.items():
-            if life.has_hooks:
-                self.plugin_supervisor.start_child_nowait(
-                    ChildSpec(
-                        name=f"{name}/life",
-                        kind="plugin",
-                        run=life.run,
-                        policy=policy,
-                        park=True,
-                    )
-                )
+        for spec in self.plugin_tasks.children():
+            self.plugin_supervisor.start_child_nowait(spec)
+        await self._child("answers", "supervisor", self.plugin_tasks.answers.supervisor.run)
         await self._child("retention", "feed", self.retention.run)
         await self._child("feed", "feed", self.feed.run)
         await self._child("gateway", "gateway", gateway)
@@ -309,8 +293,7 @@ class Node:
         for name, effect in self.effects.items():
             effect.mailbox.resize(kinds.plugin.mailbox)
             effect.settings = _effect_settings(settings, name)
-        for name, life in self.lives.items():
-            life.budget = settings.plugins.of(name).life_cycle_budget
+        self.plugin_tasks.retune(settings)
         self.plugins.retune(settings.plugins)
         self.guard.limit = settings.plugins.block_limit
         realtime = settings.realtime
@@ -345,6 +328,7 @@ _TABLES = {
     "episodes": "episode",
     "users": "episode",
     "plugins": "plugin",
+    "answers": "plugin",
 }
 
 

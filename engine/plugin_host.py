@@ -152,6 +152,12 @@ class PluginHost:
         """
         self._budgets = {name: settings.of(name) for name in self.engines}
 
+    def budgets_of(self, plugin: str) -> Plugins:
+        """
+        A plugin's budgets, as they are now.
+        """
+        return self._budgets[plugin]
+
     def bind(self, parts: EngineParts) -> None:
         """
         From now on plugins may use the engine.

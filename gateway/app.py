@@ -22,6 +22,7 @@ from gateway.rest import (
     episodes,
     metrics,
     pages,
+    plugin_routes,
     records,
     reload,
     scripts,
@@ -140,6 +141,7 @@ def _rest(at: Edge) -> QuartTrio:
         sign_in.blueprint(at),
         pages.blueprint(),
         scripts.blueprint(),
+        plugin_routes.blueprint(at),
     ):
         app.register_blueprint(blueprint)
     return app

@@ -11,6 +11,7 @@ import attrs
 import structlog
 import trio
 
+from engine.actors.answers import NoAnswer
 from engine.actors.catalog import SubscribeCatalog
 from engine.actors.episode import Heartbeat, Join, Leave, presence_topic
 from engine.actors.messages import Message, Subscribed
@@ -31,7 +32,7 @@ from engine.domain.event import (
 )
 from engine.domain.presence import STATES, Meta, SessionId, ViewerPage, page
 from engine.errors import ActorStoppedError, EngineError
-from engine.hookspecs import Resource
+from engine.hookspecs import ClientSession, Refused, Resource
 from engine.node import Node
 from engine.runtime.hub import Format, Outlet
 from engine.runtime.mailbox import Reply, ask
@@ -47,6 +48,8 @@ Opening = Callable[[Subscribed], bytes]
 PATIENCE = 5.0
 # An actor that crashes while it is asked is asked once more.
 ATTEMPTS = 2
+# Calls to plugins that one session may have under way.
+CALLS = 16
 # Seconds between two heartbeats that actors are told of, at least.
 HEARTBEAT = 5.0
 
@@ -95,6 +98,10 @@ class Session:
     _chose: bool = attrs.field(default=False, init=False)
     _topics: set[Topic] = attrs.field(factory=set, init=False)
     _present: dict[EpisodeId, Meta] = attrs.field(factory=dict, init=False)
+    # Calls that plugins have not answered yet.
+    _calls: int = attrs.field(default=0, init=False)
+    # As plugins were told of it; None until they were.
+    _told: ClientSession | None = attrs.field(default=None, init=False)
 
     async def begin(
         self, since: CatalogPosition | None = None, opening: Opening | None = None
@@ -114,7 +121,26 @@ class Session:
                 reply=reply,
             )
 
-        return await self._patiently(partial(ask, self.node.catalog.mailbox, wish))
+        no = await self._patiently(partial(ask, self.node.catalog.mailbox, wish))
+        if no is None and self._told is None:
+            self._told = ClientSession(id=self.id, identity=self.identity)
+            self.node.plugin_tasks.notices.opened(self._told)
+        return no
+
+    def call(self, name: str, args: Any, done: Callable[[Any], None]) -> None:
+        """
+        Let a plugin answer; `done` is told the answer, now or later, or a Refusal.
+        """
+
+        def answered(said: Any) -> None:
+            self._calls -= 1
+            done(Refusal(said.code, said.message) if isinstance(said, NoAnswer | Refused) else said)
+
+        if self._calls >= CALLS:
+            done(Refusal("too_many", f"{CALLS} calls of this session are under way; wait for an answer"))
+            return
+        self._calls += 1
+        self.node.plugin_tasks.answers.call(self.identity, name, args, answered)
 
     async def subscribe(self, topic: str, since: Since | None, *, snapshot: bool) -> Refusal | None:
         """
@@ -239,6 +265,9 @@ class Session:
         Forget the session everywhere, within PATIENCE; others see its user leave.
         """
         self.node.hub.drop_session(self.id)
+        if self._told is not None:
+            self.node.plugin_tasks.notices.closed(self._told)
+            self._told = None
         present, self._present = self._present, {}
         with trio.move_on_after(PATIENCE, shield=True):
             for episode in present:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, assert_never
 
 import attrs
@@ -209,19 +210,36 @@ class Connection:
             except EngineError as error:
                 answer = Refusal("refused", str(error))
             session.heartbeat()
-            if isinstance(answer, Refusal):
-                self._reply(protocol.error(message.ref, answer.code, answer.message))
-            else:
-                self._reply(protocol.ok(message.ref, **answer))
+            if answer is not None:
+                self._answer(message.ref, answer)
+
+    def _answer(self, ref: Ref, answer: Refusal | dict[str, Any]) -> None:
+        if isinstance(answer, Refusal):
+            self._reply(protocol.error(ref, answer.code, answer.message))
+        else:
+            self._reply(protocol.ok(ref, **answer))
+
+    def _answer_call(self, ref: Ref, said: Any) -> None:
+        if isinstance(said, Refusal):
+            self._answer(ref, said)
+            return
+        try:
+            payload = protocol.ok(ref, result=said)
+        except (TypeError, ValueError) as error:
+            self._answer(ref, Refusal("failed", f"the plugin's answer is no JSON: {error}"))
+        else:
+            self._reply(payload)
 
     async def _next_before(self, expiry: float) -> protocol.ClientMessage:
         with trio.move_on_at(expiry):
             return await self._next()
         raise Closing(protocol.TOKEN_EXPIRED, "the token has expired; get a new one and reconnect")
 
-    async def _handle(self, session: Session, message: protocol.ClientMessage) -> Refusal | dict[str, Any]:
+    async def _handle(
+        self, session: Session, message: protocol.ClientMessage
+    ) -> Refusal | dict[str, Any] | None:
         """
-        Do what the client says; answers what to say in the reply, or why not.
+        Do what the client says; answers what to say in the reply, or why not; None when a plugin will say it.
         """
         match message:
             case protocol.Subscribe(topic=topic, since=since, snapshot=snapshot):
@@ -241,8 +259,9 @@ class Connection:
                 refusal = Refusal(
                     "already_connected", "this session is connected; send refresh for a new token"
                 )
-            case protocol.Call(name=name):
-                refusal = Refusal("unknown_call", f"no plugin answers {name!r}")
+            case protocol.Call():
+                session.call(message.name, message.args, partial(self._answer_call, message.ref))
+                return None
             case protocol.Viewers():
                 found = session.viewers(
                     message.resource_type, message.resource_id, message.after, message.limit

@@ -13,12 +13,17 @@ from engine.domain.fields import FieldError
 from engine.domain.job import Job
 from engine.domain.presence import Viewer
 from engine.hookspecs.given import (
+    ClientSession,
     Context,
     Counter,
     Engine,
     Gauge,
     Histogram,
+    HttpRequest,
+    HttpResponse,
     Metrics,
+    PresenceChange,
+    Refused,
     Resource,
     Transaction,
 )
@@ -28,10 +33,12 @@ from engine.hookspecs.hooks import (
     ENTRY_POINTS,
     GROUPS,
     PROJECT,
+    AnswerHooks,
     DecisionHooks,
     EffectHooks,
     JobHooks,
     LifeCycleHooks,
+    NoticeHooks,
     SettingsHooks,
 )
 from engine.hookspecs.jobs import Discard, JobContext, JobHandler, JobStoppedError, JobTransaction, Retry
@@ -43,6 +50,8 @@ __all__ = [
     "GROUPS",
     "PROJECT",
     "Action",
+    "AnswerHooks",
+    "ClientSession",
     "Context",
     "Count",
     "CountOrZero",
@@ -60,6 +69,8 @@ __all__ = [
     "Fraction",
     "Gauge",
     "Histogram",
+    "HttpRequest",
+    "HttpResponse",
     "Identity",
     "Job",
     "JobContext",
@@ -70,6 +81,9 @@ __all__ = [
     "LifeCycleHooks",
     "Metrics",
     "Names",
+    "NoticeHooks",
+    "PresenceChange",
+    "Refused",
     "Resource",
     "Retry",
     "Role",

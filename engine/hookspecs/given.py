@@ -1,12 +1,15 @@
 """What hooks are given and may answer: values, and the parts of the engine that a plugin may use."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import attrs
 
-from engine.domain.event import UserId
+from engine.domain.access import Identity
+from engine.domain.event import EpisodeId, UserId
+from engine.domain.presence import Viewer
 
 
 class Transaction(Protocol):
@@ -155,6 +158,72 @@ class Context(Engine, Protocol):
         1 for the first time that these events are handed over, then counting up.
         """
         ...
+
+
+@attrs.frozen(kw_only=True)
+class ClientSession:
+    """
+    One connection of a client that has authenticated.
+    """
+
+    id: str
+    identity: Identity
+
+
+@attrs.frozen(kw_only=True)
+class PresenceChange:
+    """
+    Viewers of one episode who came or changed, and who went. With `everyone`, `present` are all there are.
+    """
+
+    episode: EpisodeId
+    present: tuple[Viewer, ...]
+    gone: tuple[Viewer, ...]
+    everyone: bool
+
+
+@attrs.frozen
+class Refused:
+    """
+    A plugin does not do what a client's call wants: a code for programs, a text for people.
+    """
+
+    code: str
+    message: str
+
+
+@attrs.frozen(kw_only=True)
+class HttpRequest:
+    """
+    A request under `/api/v1/x/<plugin>/`. `path` is what follows that; headers are by name in lower case,
+    without credentials; of a query parameter given more than once it is the first.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+    identity: Identity
+    # As answers and the log call it.
+    id: str
+
+    def json(self) -> Any:
+        """
+        The body as JSON. Raises ValueError.
+        """
+        return json.loads(self.body)
+
+
+@attrs.frozen(kw_only=True)
+class HttpResponse:
+    """
+    An answer, whole. A `body` that is neither bytes nor text is sent as JSON.
+    """
+
+    status: int = 200
+    body: Any = b""
+    headers: Mapping[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)

@@ -8,7 +8,15 @@ import pluggy
 from engine.domain.access import Action, Identity
 from engine.domain.event import Event
 from engine.domain.fields import FieldError
-from engine.hookspecs.given import Context, Engine, Resource
+from engine.hookspecs.given import (
+    ClientSession,
+    Context,
+    Engine,
+    HttpRequest,
+    HttpResponse,
+    PresenceChange,
+    Resource,
+)
 from engine.hookspecs.jobs import JobHandler
 
 PROJECT = "greenroom"
@@ -181,6 +189,56 @@ class SettingsHooks:
         return None
 
 
+class NoticeHooks:
+    """
+    Passing things that nobody keeps, in a supervised task of the plugin's own, each within
+    `plugins.notice_budget`. A plugin that does not keep up misses some, which is counted; nobody waits.
+    """
+
+    @hookspec
+    async def presence_changed(self, engine: Engine, change: PresenceChange) -> None:
+        """
+        Viewers of an episode came, changed or went.
+        """
+        ...
+
+    @hookspec
+    async def session_opened(self, engine: Engine, session: ClientSession) -> None:
+        """
+        A client has connected and proved who it is.
+        """
+        ...
+
+    @hookspec
+    async def session_closed(self, engine: Engine, session: ClientSession) -> None:
+        """
+        A client has gone.
+        """
+        ...
+
+
+class AnswerHooks:
+    """
+    Answers to clients, each in a supervised task of its own, within `plugins.answer_budget`; a plugin is
+    asked `plugins.answers_at_once` at a time. What it raises is told the client as a failure, without more.
+    """
+
+    @hookspec
+    async def call(self, engine: Engine, identity: Identity, name: str, args: Any) -> Any:
+        """
+        Answer a client's call `<plugin>.<name>`: JSON, or Refused. `args` is what the client sent, unchecked.
+        """
+        ...
+
+    @hookspec
+    async def http(self, engine: Engine, request: HttpRequest) -> HttpResponse | None:
+        """
+        Answer a request under `/api/v1/x/<plugin>/`; None is a 404. Whoever may read may GET, whoever may
+        edit may use the other methods, unless an `authorize` hook says otherwise.
+        """
+        ...
+
+
 class LifeCycleHooks:
     """
     The plugin's own beginning and end, in a supervised task of its own, under `plugins.life_cycle_budget`.
@@ -216,6 +274,6 @@ class JobHooks:
 
 
 # What a plugin manager is given, and what the documentation must have.
-GROUPS = (SettingsHooks, LifeCycleHooks, EffectHooks, DecisionHooks, JobHooks)
+GROUPS = (SettingsHooks, LifeCycleHooks, EffectHooks, DecisionHooks, NoticeHooks, AnswerHooks, JobHooks)
 EFFECTS = tuple(name for name in vars(EffectHooks) if name.startswith("on_"))
 DECISIONS = ("authorize", "validate_episode")

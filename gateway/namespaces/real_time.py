@@ -14,6 +14,7 @@ from engine.domain.access import Identity
 from engine.domain.event import CatalogPosition, UserId
 from engine.errors import EngineError, StoreUnavailableError
 from engine.node import Node
+from engine.runtime.mailbox import Reply
 from gateway import protocol
 from gateway.auth import Authenticator, AuthError
 from gateway.engineio.timers import Timer
@@ -39,6 +40,10 @@ class _Leave(protocol.Leave, forbid_unknown_fields=False):
 
 
 class _Viewers(protocol.Viewers, forbid_unknown_fields=False):
+    pass
+
+
+class _Call(protocol.Call, forbid_unknown_fields=False):
     pass
 
 
@@ -226,6 +231,12 @@ class RealTimeNamespace:
                 page = msgspec.convert(given, _Viewers)
                 found = session.viewers(page.resource_type, page.resource_id, page.after, page.limit)
                 return found if isinstance(found, Refusal) else protocol.viewers_json(page.resource_id, found)
+            case "call":
+                wanted = msgspec.convert(given, _Call)
+                reply: Reply[Any] = Reply()
+                session.call(wanted.name, wanted.args, reply.set)
+                said = await reply.wait()
+                return said if isinstance(said, Refusal) else {"result": _json(said)}
             case "refresh":
                 return self._refresh(socket, session, msgspec.convert(given, _Refresh).token)
             case "ping":
@@ -274,6 +285,13 @@ class RealTimeNamespace:
             return self.authenticator.identify(token)
         except AuthError as error:
             raise _refused(protocol.NOT_AUTHENTICATED, str(error)) from None
+
+
+def _json(said: Any) -> Any:
+    try:
+        return msgspec.to_builtins(said)
+    except (TypeError, ValueError) as error:
+        raise EngineError(f"the plugin's answer is no JSON: {error}") from None
 
 
 def say_bye(socket: Socket, code: int, reason: str, after: float) -> None:

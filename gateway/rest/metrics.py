@@ -126,6 +126,12 @@ class NodeCollector(Collector):
         failed = {name: actor.failed_total for name, actor in effects.items()}
         yield counters("effect_failures", "Failed attempts of a plugin.", "plugin", failed)
         quarantined = {name: float(actor.quarantined_at is not None) for name, actor in effects.items()}
+        tasks = self.node.plugin_tasks
+        answers, notices = tasks.answers, tasks.notices.actors
+        dropped = {name: actor.dropped_total for name, actor in notices.items()}
+        yield counters("answers", "Answers that a plugin gave clients.", "plugin", answers.answered)
+        yield counters("answer_failures", "Answers that a plugin failed to give.", "plugin", answers.failed)
+        yield counters("notices_dropped", "Notices that a plugin was too slow for.", "plugin", dropped)
         yield gauges("plugin_quarantined", "1 while a plugin is quarantined.", "plugin", quarantined)
         yield gauges("effect_lag_events", "Events that a plugin has still to handle.", "plugin", lag)
 
