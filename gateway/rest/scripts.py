@@ -14,11 +14,11 @@ HEADERS = {"Access-Control-Allow-Origin": "*"}
 
 def blueprint() -> Blueprint:
     """
-    `/client.js` and its types.
+    `/client.js`, composables for Vue on top of it, and the types of both.
     """
     routes = Blueprint("scripts", __name__)
 
-    @routes.get("/<any('client.js', 'client.d.ts'):name>")
+    @routes.get("/<any('client.js', 'client.d.ts', 'client-vue.js', 'client-vue.d.ts'):name>")
     @hide
     async def script(name: str) -> Response:
         """

