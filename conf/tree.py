@@ -255,6 +255,21 @@ class Plugins:
 
 
 @attrs.frozen(kw_only=True)
+class Jobs:
+    """
+    How many jobs this node runs, and how sure of them it may be.
+    """
+
+    concurrency: Live[CountOrZero]
+    lease: Live[Annotated[float, duration(least=1)]]
+    poll: Live[Duration]
+    transaction_budget: Live[Duration]
+    transactions: Count
+    external_types: Live[Names]
+    keep: Live[Duration]
+
+
+@attrs.frozen(kw_only=True)
 class Sqs:
     """
     The queue of SQS that jobs come from, if there is one, and how it is read.
@@ -334,6 +349,7 @@ class Settings:
     feed: Feed
     retention: Retention
     plugins: Plugins
+    jobs: Jobs
     sqs: Sqs
     supervision: Supervision
     log: Log

@@ -55,13 +55,16 @@ def show_size(size: int) -> str:
     return f"{size // _BYTES[unit]}{unit}"
 
 
-def duration(*, or_zero: bool = False, most: float = math.inf) -> Kind:
+def duration(*, or_zero: bool = False, least: float = 0.0, most: float = math.inf) -> Kind:
     """
-    Durations longer than zero, or zero too, and of at most `most` seconds.
+    Durations longer than zero, or zero too, of at least `least` and at most `most` seconds.
     """
-    least = 0 if or_zero else math.ulp(0)
     wanted = 'a duration such as "500ms", "30s", "12h"'
-    wanted += "" if or_zero else ", longer than zero"
+    if least:
+        wanted += f", at least {show_duration(least)}"
+    elif not or_zero:
+        wanted += ", longer than zero"
+        least = math.ulp(0)
     wanted += "" if math.isinf(most) else f", at most {show_duration(most)}"
     return Kind(
         wanted=wanted,

@@ -12,12 +12,13 @@ from engine.actors.catalog import CatalogActor
 from engine.actors.effects import EffectActor, EffectMessage, EffectSettings, Resume
 from engine.actors.episode import Crash, EpisodeMessage
 from engine.actors.feed import Feed
+from engine.actors.jobs import GIVE_BACK
+from engine.actors.log_actor import LogMessage
 from engine.actors.messages import Channels
 from engine.actors.meter import Meter
 from engine.actors.presence import PresenceWriter
 from engine.actors.retention import Retention
-from engine.actors.user import UserMessage
-from engine.domain.event import EpisodeId, UserId
+from engine.domain.event import EpisodeId, Topic, UserId
 from engine.live import Live
 from engine.overview import children_of
 from engine.plugin_engine import EngineParts
@@ -32,6 +33,7 @@ from engine.runtime.supervisor import Strategy, Supervisor
 from engine.store.embedded import EmbeddedPostgres
 from engine.store.store import Store
 from engine.topics import Topics, catalog_ring, policy_of
+from engine.workshop import CHILDREN, Workshop
 
 Run = Callable[[trio.TaskStatus[None]], Awaitable[None]]
 
@@ -54,7 +56,9 @@ class Node:
     user_supervisor: Supervisor
     plugin_supervisor: Supervisor
     episodes: Registry[EpisodeId, EpisodeMessage]
-    users: Registry[UserId, UserMessage]
+    users: Registry[UserId, LogMessage]
+    jobs_topic: Registry[Topic, LogMessage]
+    workshop: Workshop
     catalog: CatalogActor
     effects: Mapping[str, EffectActor]
     plugin_tasks: PluginTasks
@@ -88,6 +92,7 @@ class Node:
             pool_size=settings.database.pool_size,
             background_size=settings.database.background_pool_size,
             deadline=settings.database.statement_timeout,
+            handler_size=settings.jobs.transactions,
         )
         plugins.configure(settings.plugins)
         end = await store.log.end()
@@ -105,6 +110,7 @@ class Node:
         topics = Topics(settings=settings, store=store, hub=hub, on_presence=plugin_tasks.notices)
         episodes = topics.episodes(episode_supervisor)
         users = topics.users(user_supervisor)
+        jobs_topic = topics.jobs(user_supervisor)
         catalog = topics.catalog(end)
         retention = Retention(
             log=store.patient_log,
@@ -123,6 +129,7 @@ class Node:
             bell=store.bell,
             episodes=episodes,
             users=users,
+            jobs=jobs_topic,
             catalog=catalog.mailbox,
             effects=list(mailboxes.values()),
             retention=retention,
@@ -158,6 +165,16 @@ class Node:
             plugin_supervisor=Supervisor("plugins", strategy=Strategy.ONE_FOR_ONE),
             episodes=episodes,
             users=users,
+            jobs_topic=jobs_topic,
+            workshop=Workshop.build(
+                settings,
+                store,
+                plugins,
+                committed=feed.committed,
+                ring=feed.ring,
+                # Nobody else knows the way to an embedded database.
+                alone=embedded is not None,
+            ),
             catalog=catalog,
             effects=effects,
             plugin_tasks=plugin_tasks,
@@ -190,8 +207,9 @@ class Node:
 
     async def stop(self) -> None:
         """
-        End everything in the reverse order; `run` returns.
+        End everything in the reverse order; `run` returns. Jobs have as long as clients, at the same time.
         """
+        self.workshop.drain(self.settings.node.shutdown_grace)
         await self.root.stop()
 
     async def resume_plugin(self, name: str) -> bool:
@@ -224,6 +242,7 @@ class Node:
             "users": self.user_supervisor,
             "plugins": self.plugin_supervisor,
             "answers": self.plugin_tasks.answers.supervisor,
+            "jobs": self.workshop.supervisor,
         }
 
     def mailboxes(self) -> dict[str, Mailbox[Any]]:
@@ -248,10 +267,7 @@ class Node:
             "episodes": attrs.asdict(self.episodes.statistics()),
             "users": attrs.asdict(self.users.statistics()),
             "hub": attrs.asdict(self.hub.statistics()),
-            "pools": {
-                name: attrs.asdict(pool.statistics())
-                for name, pool in (("requests", self.store.requests), ("background", self.store.background))
-            },
+            "pools": {name: attrs.asdict(pool.statistics()) for name, pool in self.store.pools().items()},
         }
 
     async def _start(self, gateway: Run) -> None:
@@ -273,6 +289,8 @@ class Node:
         await self._child("answers", "supervisor", self.plugin_tasks.answers.supervisor.run)
         await self._child("retention", "feed", self.retention.run)
         await self._child("feed", "feed", self.feed.run)
+        for name, run in self.workshop.children().items():
+            await self._child(name, "supervisor" if name == "jobs" else "poller", run)
         await self._child("gateway", "gateway", gateway)
 
     async def _child(self, name: str, kind: str, run: Run) -> None:
@@ -286,7 +304,7 @@ class Node:
         kinds = settings.supervision
         for child in self.root.children():
             self.root.retune(policy_of(_child_settings(settings, child.name)), only=child.name)
-        for registry in (self.episodes, self.users):
+        for registry in (self.episodes, self.users, self.jobs_topic):
             kind = kinds.episode
             registry.retune(policy_of(kind), capacity=kind.mailbox, idle=kind.idle)
         self.plugin_supervisor.retune(policy_of(kinds.plugin))
@@ -309,6 +327,7 @@ class Node:
         self.retention.age = settings.retention.events_age
         self.retention.count = settings.retention.events_per_topic
         self.retention.interval = settings.retention.interval
+        self.workshop.retune(settings)
         self.store.retune(settings.database.statement_timeout)
 
     async def _supervise_postgres(self, task_status: trio.TaskStatus[None]) -> None:
@@ -317,7 +336,11 @@ class Node:
 
     async def _listen(self, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
-        await self.store.bell.listen(self.feed.wake)
+        await self.store.bell.listen(self._heard)
+
+    def _heard(self) -> None:
+        self.feed.wake()
+        self.workshop.heard()
 
 
 # The tables in [supervision] of the root's children, where they are not called like the child.
@@ -329,6 +352,7 @@ _TABLES = {
     "users": "episode",
     "plugins": "plugin",
     "answers": "plugin",
+    **dict.fromkeys(CHILDREN, "poller"),
 }
 
 
@@ -337,6 +361,9 @@ def _child_settings(settings: Settings, name: str) -> Child:
     if name == "gateway":
         # Its drain is what the node's grace is for; a second more, and it is cut off.
         return attrs.evolve(child, grace=max(child.grace, settings.node.shutdown_grace + 1))
+    if name == "dispatcher":
+        # Jobs have the same, and what is given back after it.
+        return attrs.evolve(child, grace=max(child.grace, settings.node.shutdown_grace + GIVE_BACK))
     return child
 
 

@@ -263,6 +263,28 @@ class PluginHost:
             errors.extend(answer or ())
         return tuple(errors)
 
+    async def check_payload(self, kind: str, payload: Mapping[str, Any]) -> tuple[FieldError, ...]:
+        """
+        What the handler of this type finds wrong with a payload. Raises DecisionError.
+        """
+        check = self.jobs.by_type()[kind].check
+        return () if check is None else tuple(await self._ask_handler(kind, "check", check, payload) or ())
+
+    async def unique_key(self, kind: str, payload: Mapping[str, Any]) -> str | None:
+        """
+        The key of which the handler of this type wants one unfinished job. Raises DecisionError.
+        """
+        unique = self.jobs.by_type()[kind].unique
+        key = None if unique is None else await self._ask_handler(kind, "unique", unique, payload)
+        return None if key is None else str(key)[:200]
+
+    async def _ask_handler(
+        self, kind: str, name: str, call: Callable[[Mapping[str, Any]], Any], payload: Mapping[str, Any]
+    ) -> Any:
+        owner = self.jobs.plugin_of(kind)
+        function = Function(owner=owner, name=f"{name} of {kind}", call=call, is_async=False)
+        return await self._decide_by(function, payload)
+
     def _handlers_of(self, function: Function) -> list[object]:
         try:
             return list(function.call())
@@ -270,11 +292,14 @@ class PluginHost:
             raise PluginError(f"plugin {function.owner}: job_handlers failed: {error!r}") from error
 
     async def _decide(self, function: Function, *given: object) -> Any:
-        plugin, engine = function.owner, self.engines[function.owner]
+        return await self._decide_by(function, self.engines[function.owner], *given)
+
+    async def _decide_by(self, function: Function, *given: object) -> Any:
+        plugin = function.owner
         own = self._budgets.get(plugin)
         budget = self.decision_budget if own is None else own.decision_budget
         try:
-            return await self.runner.run_within(budget, function, engine, *given, limiter=self._limiter)
+            return await self.runner.run_within(budget, function, *given, limiter=self._limiter)
         except OverBudgetError:
             raise DecisionError(f"plugin {plugin} did not decide within {budget:g} s") from None
         except Exception as error:

@@ -10,10 +10,10 @@ import attrs
 from conf.settings import Child, Realtime, Settings
 from engine.actors.catalog import CatalogActor
 from engine.actors.episode import EpisodeActor, EpisodeMessage, PresenceTimes, presence_topic
+from engine.actors.log_actor import LogActor, LogMessage
 from engine.actors.messages import Channels
 from engine.actors.presence import PresenceSink
 from engine.actors.topic_log import Snapshot, TopicLog
-from engine.actors.user import UserActor, UserMessage
 from engine.domain.event import EpisodeId, LogPlace, Offset, Topic, UserId, episode_topic, user_topic, utc_now
 from engine.domain.presence import Presence, page
 from engine.runtime.child import Restart, RestartPolicy
@@ -21,9 +21,10 @@ from engine.runtime.mailbox import Mailbox
 from engine.runtime.registry import Registry
 from engine.runtime.supervisor import Supervisor
 from engine.store.episode_list import ListQuery
+from engine.store.job_list import JobQuery
 from engine.store.store import Store
 
-# Episodes, notifications and viewers that a snapshot shows.
+# Episodes, notifications, viewers and jobs that a snapshot shows.
 SHOWN = 50
 
 
@@ -61,7 +62,7 @@ class Topics:
     hub: Channels
     on_presence: PresenceSink
     _episodes: WeakSet[EpisodeActor] = attrs.field(factory=WeakSet, init=False)
-    _users: WeakSet[UserActor] = attrs.field(factory=WeakSet, init=False)
+    _logs: WeakSet[LogActor] = attrs.field(factory=WeakSet, init=False)
 
     def retune(self, settings: Settings) -> None:
         """
@@ -74,9 +75,9 @@ class Topics:
             episode.presence.active_for = timedelta(seconds=presence.active_for)
             episode.presence.most = presence.diff_size
             episode.log.retune(ring=realtime.replay_ring, replay_limit=realtime.replay_limit)
-        for user in self._users:
-            user.position_check = realtime.position_check
-            user.log.retune(ring=realtime.replay_ring, replay_limit=realtime.replay_limit)
+        for actor in self._logs:
+            actor.position_check = realtime.position_check
+            actor.log.retune(ring=realtime.replay_ring, replay_limit=realtime.replay_limit)
 
     def episodes(self, supervisor: Supervisor) -> Registry[EpisodeId, EpisodeMessage]:
         """
@@ -92,7 +93,7 @@ class Topics:
             start=self.episode,
         )
 
-    def users(self, supervisor: Supervisor) -> Registry[UserId, UserMessage]:
+    def users(self, supervisor: Supervisor) -> Registry[UserId, LogMessage]:
         """
         The registry of user actors.
         """
@@ -104,6 +105,21 @@ class Topics:
             capacity=kind.mailbox,
             idle=kind.idle,
             start=self.user,
+        )
+
+    def jobs(self, supervisor: Supervisor) -> Registry[Topic, LogMessage]:
+        """
+        The registry of the one actor of the topic `jobs`.
+        """
+        kind = self.settings.supervision.episode
+        return Registry(
+            supervisor,
+            kind="jobs",
+            policy=policy_of(kind),
+            # As busy as the catalog.
+            capacity=self.settings.supervision.catalog.mailbox,
+            idle=kind.idle,
+            start=self.jobs_topic,
         )
 
     def catalog(self, brought: LogPlace) -> CatalogActor:
@@ -146,6 +162,7 @@ class Topics:
             return shown, {
                 "episode": None if episode is None else episode.to_json(),
                 "viewers": [viewer.to_json(key) for viewer in present.viewers],
+                "jobs": await self._jobs(key),
             }
 
         actor = EpisodeActor(
@@ -160,7 +177,7 @@ class Topics:
         self._episodes.add(actor)
         return actor
 
-    def user(self, key: UserId, mailbox: Mailbox[UserMessage]) -> UserActor:
+    def user(self, key: UserId, mailbox: Mailbox[LogMessage]) -> LogActor:
         """
         One life of a person's actor.
         """
@@ -176,14 +193,30 @@ class Topics:
                 "unread": unread,
             }
 
-        actor = UserActor(
-            id=key,
-            mailbox=mailbox,
-            log=self._log(user_topic(key), head, snapshot),
-            position_check=self.settings.realtime.position_check,
-        )
-        self._users.add(actor)
+        return self._log_actor(mailbox, self._log(user_topic(key), head, snapshot))
+
+    def jobs_topic(self, key: Topic, mailbox: Mailbox[LogMessage]) -> LogActor:
+        """
+        One life of the actor of the jobs that belong to no episode.
+        """
+
+        async def head() -> Offset:
+            return await self.store.log.topic_offset(key)
+
+        async def snapshot() -> tuple[Offset, dict[str, object]]:
+            shown = await head()
+            return shown, {"jobs": await self._jobs(None)}
+
+        return self._log_actor(mailbox, self._log(key, head, snapshot))
+
+    def _log_actor(self, mailbox: Mailbox[LogMessage], log: TopicLog) -> LogActor:
+        actor = LogActor(mailbox=mailbox, log=log, position_check=self.settings.realtime.position_check)
+        self._logs.add(actor)
         return actor
+
+    async def _jobs(self, episode: EpisodeId | None) -> list[dict[str, object]]:
+        page = await self.store.job_list.page(JobQuery(episode=episode, limit=SHOWN))
+        return [job.facts() for job in page.jobs]
 
     def _times(self) -> PresenceTimes:
         times = self.settings.presence

@@ -199,12 +199,19 @@ def wire_data(event: Event) -> dict[str, Any]:
     data.pop("before", None)
     if kind == "episode":
         data["episode"] = {name: data["episode"][name] for name in EPISODE_FIELDS}
-    data[f"{verb}By"] = event.user
+    if event.type.startswith("job_"):
+        data["submittedBy"] = data["job"]["submitted_by"]
+        data["job"] = {name: data["job"][name] for name in JOB_FIELDS}
+        if event.type == "job_cancelled":
+            data["cancelledBy"] = event.user
+    else:
+        data[f"{verb}By"] = event.user
     data["timestamp"] = iso(event.at)
     return data
 
 
 EPISODE_FIELDS = ("id", "title", "episode_number", "status", "categories")
+JOB_FIELDS = ("id", "type", "state", "attempt", "max_attempts", "progress", "episode_id")
 
 
 def event_frame(event: Event) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from engine.actors.topic_log import Subscribe, Unsubscribe
 from engine.domain.access import Action, Identity, refusal
 from engine.domain.event import (
     CATALOG,
+    JOBS,
     CatalogPosition,
     EpisodeId,
     Epoch,
@@ -157,12 +158,16 @@ class Session:
             join = partial(self._join_log, self.node.episodes.ask, episode, since, snapshot)
         elif topic == user_topic(self.identity.user):
             join = partial(self._join_log, self.node.users.ask, self.identity.user, since, snapshot)
+        elif topic == JOBS:
+            if (no := await self._may(Resource(type="job"))) is not None:
+                return no
+            join = partial(self._join_log, self.node.jobs_topic.ask, JOBS, since, snapshot)
         elif kind == "user":
             return Refusal("forbidden", "another person's topic is not for you")
         else:
             return Refusal(
                 "unknown_topic",
-                f"there is no topic {topic!r}; topics are catalog, episode:<id>, user:<your id>",
+                f"there is no topic {topic!r}; topics are catalog, jobs, episode:<id>, user:<your id>",
             )
         if (no := await self._patiently(join)) is not None:
             return no
@@ -187,6 +192,9 @@ class Session:
             # Through its actor: what the catalog has left to it must be heard first.
             with suppress(EngineError), trio.move_on_after(PATIENCE):
                 await self.node.episodes.ask(EpisodeId(key), partial(_unsubscription, self.id))
+        elif topic == JOBS and JOBS in self.node.jobs_topic:
+            with suppress(EngineError), trio.move_on_after(PATIENCE):
+                await self.node.jobs_topic.ask(JOBS, partial(_unsubscription, self.id))
         self.node.hub.unsubscribe(Topic(topic), self.id)
         return None
 
@@ -280,12 +288,16 @@ class Session:
             # Parked or stopping: its next life counts only whom the hub still knows.
             log.debug("nobody to tell that a session left", episode=episode, reason=str(error))
 
-    async def _may_view(self, episode: EpisodeId) -> Refusal | None:
+    async def _may(self, resource: Resource) -> Refusal | None:
         reason = refusal(self.identity, Action.VIEW) or await self.node.plugins.authorize(
-            self.identity, Action.VIEW, Resource(type="episode", id=episode, episode_id=episode)
+            self.identity, Action.VIEW, resource
         )
-        if reason is not None:
-            return Refusal("forbidden", reason)
+        return None if reason is None else Refusal("forbidden", reason)
+
+    async def _may_view(self, episode: EpisodeId) -> Refusal | None:
+        no = await self._may(Resource(type="episode", id=episode, episode_id=episode))
+        if no is not None:
+            return no
         # A running actor's episode is known to exist: a crowd that returns does not ask the store.
         known = episode in self.node.episodes
         if not known and await self.node.store.episodes.log_offset(episode) is None:
@@ -324,7 +336,7 @@ class Session:
     async def _join_log(
         self,
         ask_actor: Callable[[Any, Callable[[Reply[None]], Subscribe]], Awaitable[None]],
-        key: EpisodeId | UserId,
+        key: EpisodeId | UserId | Topic,
         since: Since | None,
         snapshot: bool,
     ) -> None:

@@ -211,7 +211,7 @@ class CatalogActor:
             events = [event for event in self.ring if event.place > since.place]
         else:
             limit = self.replay_limit + 1
-            events = await self.log.after_of_episodes(since.place, self.brought, limit)
+            events = await self.log.after_public(since.place, self.brought, limit)
             # Looked at last: what is cut from now on has been read.
             if since.place < await self.log.cut():
                 return [], False
@@ -247,7 +247,7 @@ class CatalogActor:
         if not self._loaded:
             assert self.ring.maxlen is not None
             if len(self.ring) < self.ring.maxlen:
-                newest = await self.log.newest_of_episodes(self.brought, self.ring.maxlen)
+                newest = await self.log.newest_public(self.brought, self.ring.maxlen)
                 # Before that the log may have holes: retention cuts by topic, too.
                 cut = await self.log.cut()
                 self.ring.clear()

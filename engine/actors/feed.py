@@ -11,10 +11,10 @@ import trio
 from engine.actors.catalog import Brought, CatalogMessage, Told
 from engine.actors.effects import EffectMessage, Fed
 from engine.actors.episode import EpisodeMessage
+from engine.actors.log_actor import LogMessage
 from engine.actors.retention import Retention
 from engine.actors.topic_log import Committed
-from engine.actors.user import UserMessage
-from engine.domain.event import EpisodeId, Event, LogPlace, Topic, UserId
+from engine.domain.event import JOBS, EpisodeId, Event, LogPlace, Topic, UserId, is_private
 from engine.errors import ActorStoppedError, MailboxFullError, ParkedError, StoreUnavailableError
 from engine.runtime.mailbox import Mailbox
 from engine.runtime.registry import Registry
@@ -42,7 +42,9 @@ class Feed:
     log: EventLog
     bell: Bell
     episodes: Registry[EpisodeId, EpisodeMessage]
-    users: Registry[UserId, UserMessage]
+    users: Registry[UserId, LogMessage]
+    # The one actor of the topic `jobs`, while somebody listens.
+    jobs: Registry[Topic, LogMessage]
     catalog: Mailbox[CatalogMessage]
     effects: Sequence[Mailbox[EffectMessage]]
     retention: Retention
@@ -59,6 +61,8 @@ class Feed:
     # Up to which told place the other nodes were woken, and when.
     _rung: LogPlace = attrs.field(default=LogPlace(0, 0), init=False)
     _rung_at: float = attrs.field(default=-math.inf, init=False)
+    # Somebody wants the other nodes to be woken in any case.
+    _must_ring: bool = attrs.field(default=False, init=False)
     # Set when there may be something to read.
     _wake: trio.Event = attrs.field(factory=trio.Event, init=False)
     # The newest event of each topic whose actor had no room; it fetches the rest by itself.
@@ -75,7 +79,7 @@ class Feed:
         self._told = max(self._told, event.place)
         with suppress(MailboxFullError, ParkedError, ActorStoppedError):
             self._tell_running(event)
-        if is_of_episode(event):
+        if not is_private(event.topic):
             with suppress(MailboxFullError, ActorStoppedError):
                 self.catalog.tell_nowait(Told(event))
         self._wake.set()
@@ -84,6 +88,13 @@ class Feed:
         """
         Read the log soon.
         """
+        self._wake.set()
+
+    def ring(self) -> None:
+        """
+        Wake the other nodes soon, although nothing was committed to the log.
+        """
+        self._must_ring = True
         self._wake.set()
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
@@ -108,11 +119,14 @@ class Feed:
     def _patience(self) -> float:
         if self._told > self.place:
             return HELD_BACK
-        return RING_INTERVAL if self._told > self._rung else self.poll
+        return RING_INTERVAL if self._has_to_ring() else self.poll
+
+    def _has_to_ring(self) -> bool:
+        return self._must_ring or self._told > self._rung
 
     async def _ring(self) -> None:
-        if self._told > self._rung and trio.current_time() >= self._rung_at + RING_INTERVAL:
-            self._rung, self._rung_at = self._told, trio.current_time()
+        if self._has_to_ring() and trio.current_time() >= self._rung_at + RING_INTERVAL:
+            self._rung, self._rung_at, self._must_ring = self._told, trio.current_time(), False
             await self.bell.ring()
 
     async def _hand_on(self, events: list[Event]) -> None:
@@ -124,8 +138,8 @@ class Feed:
             self.retention.note(event)
         after, self.place = self.place, events[-1].place
         # Room is waited for: the catalog waits for nothing but its subscribers' kernels.
-        if of_episodes := tuple(filter(is_of_episode, events)):
-            await self.catalog.tell(Brought(of_episodes))
+        if public := tuple(event for event in events if not is_private(event.topic)):
+            await self.catalog.tell(Brought(public))
         fed = Fed(after=after, events=tuple(events))
         for mailbox in self.effects:
             # A plugin that is behind reads the log by itself.
@@ -149,12 +163,7 @@ class Feed:
         kind, _, key = event.topic.partition(":")
         if kind == "episode":
             self.episodes.tell_running_nowait(EpisodeId(key), Committed(event))
+        elif event.topic == JOBS:
+            self.jobs.tell_running_nowait(JOBS, Committed(event))
         else:
             self.users.tell_running_nowait(UserId(key), Committed(event))
-
-
-def is_of_episode(event: Event) -> bool:
-    """
-    Whether the event is one of an episode's log, which the catalog shows.
-    """
-    return event.topic.startswith("episode:")

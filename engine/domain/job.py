@@ -86,6 +86,20 @@ class Job:
         """
         return self.lease_owner is not None and self.lease_owner.startswith(EXTERNAL)
 
+    def facts(self) -> dict[str, object]:
+        """
+        What frontends are shown of it with its events.
+        """
+        return {
+            "id": self.id,
+            "type": self.type,
+            "state": self.state.value,
+            "attempt": self.attempt,
+            "max_attempts": self.max_attempts,
+            "progress": self.progress,
+            "episode_id": self.episode_id,
+        }
+
     def to_json(self) -> dict[str, Any]:
         """
         The job as REST answers it.

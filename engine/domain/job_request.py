@@ -53,18 +53,20 @@ def _type(value: object) -> object:
 def _object(value: object) -> object:
     if not isinstance(value, Mapping):
         raise ValueError("must be a JSON object")
-    if _has_nul(value):
+    if has_nul(value):
         raise ValueError("must not contain the NUL character")
     return value
 
 
-def _has_nul(value: object) -> bool:
-    # PostgreSQL's jsonb cannot hold it.
+def has_nul(value: object) -> bool:
+    """
+    Whether it contains a NUL character anywhere, which PostgreSQL's jsonb cannot hold.
+    """
     if isinstance(value, str):
         return "\x00" in value
     if isinstance(value, Mapping):
-        return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
-    return isinstance(value, list) and any(map(_has_nul, value))
+        return any(has_nul(key) or has_nul(item) for key, item in value.items())
+    return isinstance(value, list) and any(map(has_nul, value))
 
 
 def _seconds(most: float, *, positive: bool) -> Check:

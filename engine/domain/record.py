@@ -10,6 +10,7 @@ import attrs
 from engine.domain.event import Event, UserId, iso
 
 ACTIONS = {"created": "CREATE", "updated": "UPDATE", "deleted": "DELETE"}
+JOB_ACTIONS = {"job_completed": "COMPLETE", "job_retry": "RETRY", "job_failed": "FAILED"}
 
 
 @attrs.frozen(kw_only=True)
@@ -128,12 +129,14 @@ def activity_of(event: Event) -> Activity | None:
         return None
     kind, action, resource = what
     metadata = {
-        "title": resource.get("title", resource.get("name")),
+        "title": resource.get("title", resource.get("name", resource.get("type"))),
         "categories": resource.get("categories", []),
-        "status": resource.get("status"),
+        "status": resource.get("status", resource.get("state")),
     }
-    if action == "UPDATE":
-        metadata["changedFields"] = event.data["changedFields"]
+    # Which of them there are depends on the action.
+    for name in ("changedFields", "error", "retryCount"):
+        if name in event.data:
+            metadata[name] = event.data[name]
     return Activity(
         id=_id(event, "activity"),
         user=event.user,
@@ -150,20 +153,43 @@ def activity_of(event: Event) -> Activity | None:
 
 def notification_of(event: Event) -> Notification | None:
     """
-    The notification that the event causes: creating and deleting an episode is confirmed to whoever did it.
+    The notification that the event causes: creating and deleting an episode is confirmed to whoever did it,
+    and the end of a job to whoever submitted it.
     """
-    if event.type not in ("episode_created", "episode_deleted"):
-        return None
-    episode = _mapping(event.data["episode"])
-    verb = event.type.removeprefix("episode_")
+    match event.type:
+        case "episode_created" | "episode_deleted":
+            episode = _mapping(event.data["episode"])
+            verb = event.type.removeprefix("episode_")
+            message = f"Episode '{episode['title']}' {verb} successfully"
+            return _notification(event, episode, "episode", f"Episode {verb}", message)
+        case "job_completed":
+            job = _mapping(event.data["job"])
+            message = f"Job '{job['type']}' completed successfully"
+            return _notification(event, job, "job", "Job completed", message, job["submitted_by"])
+        case "job_failed":
+            job = _mapping(event.data["job"])
+            message = f"Job '{job['type']}' failed: {event.data['error']}"
+            return _notification(event, job, "job", "Job failed", message, job["submitted_by"])
+        case _:
+            return None
+
+
+def _notification(
+    event: Event,
+    resource: Mapping[str, Any],
+    kind: str,
+    title: str,
+    message: str,
+    user: str | None = None,
+) -> Notification:
     return Notification(
         id=_id(event, "notification"),
-        user=event.user,
+        user=event.user if user is None else UserId(user),
         type=event.type,
-        title=f"Episode {verb}",
-        message=f"Episode '{episode['title']}' {verb} successfully",
-        resource_type="episode",
-        resource_id=str(episode["id"]),
+        title=title,
+        message=message,
+        resource_type=kind,
+        resource_id=str(resource["id"]),
         at=event.at,
     )
 
@@ -172,9 +198,12 @@ def audit_of(event: Event) -> AuditRecord | None:
     """
     The audit record that the event causes, if any.
     """
-    if (what := _resource(event)) is None:
+    # Of jobs, those that failed for good; that one did its work, its activity tells.
+    if (what := _resource(event)) is None or what[1] in ("COMPLETE", "RETRY"):
         return None
     kind, action, resource = what
+    if "error" in event.data:
+        resource = {**resource, "error": event.data["error"]}
     old: Mapping[str, Any] | None = None
     if action == "UPDATE":
         old = {**resource, **_mapping(event.data["before"])}
@@ -197,6 +226,8 @@ def audit_of(event: Event) -> AuditRecord | None:
 
 
 def _resource(event: Event) -> tuple[str, str, Mapping[str, Any]] | None:
+    if event.type in JOB_ACTIONS:
+        return "job", JOB_ACTIONS[event.type], _mapping(event.data["job"])
     kind, _, verb = event.type.rpartition("_")
     if kind not in ("episode", "composition") or verb not in ACTIONS:
         return None
@@ -204,6 +235,9 @@ def _resource(event: Event) -> tuple[str, str, Mapping[str, Any]] | None:
 
 
 def _episode_id(event: Event) -> str | None:
+    if (job := event.data.get("job")) is not None:
+        episode_id = _mapping(job)["episode_id"]
+        return None if episode_id is None else str(episode_id)
     episode = event.data.get("episode")
     return str(_mapping(episode)["id"]) if episode else None
 

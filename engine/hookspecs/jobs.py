@@ -10,7 +10,7 @@ import attrs
 from engine.domain.fields import FieldError
 from engine.domain.job import Job
 from engine.errors import EngineError
-from engine.hookspecs.given import Transaction
+from engine.hookspecs.given import Engine, Transaction
 
 
 class JobTransaction(Transaction, Protocol):
@@ -29,6 +29,13 @@ class JobContext(Protocol):
         """
         The job as it was claimed: payload, attempt (from 1), episode, submitter. `job.id` is a good
         idempotency key for what is done outside of the database.
+        """
+        ...
+
+    @property
+    def engine(self) -> Engine:
+        """
+        The plugin's own handle: for reading before the job's transaction begins, and for its metrics.
         """
         ...
 

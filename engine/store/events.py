@@ -68,20 +68,20 @@ class EventLog:
         params = {"xid": place.xid, "seq": place.seq, "limit": limit}
         return [event_of_row(row) for row in await self.database.fetch(_SQL["after"], params)]
 
-    async def after_of_episodes(self, place: LogPlace, until: LogPlace, limit: int) -> list[Event]:
+    async def after_public(self, place: LogPlace, until: LogPlace, limit: int) -> list[Event]:
         """
-        The next events of episodes in commit order, up to a place that the feed has reached.
+        The next events that are not one person's, in commit order, up to a place that the feed has reached.
         """
         params = {"xid": place.xid, "seq": place.seq, "limit": limit}
         params |= {"until_xid": until.xid, "until_seq": until.seq}
-        return [event_of_row(row) for row in await self.database.fetch(_SQL["after_of_episodes"], params)]
+        return [event_of_row(row) for row in await self.database.fetch(_SQL["after_public"], params)]
 
-    async def newest_of_episodes(self, until: LogPlace, limit: int) -> list[Event]:
+    async def newest_public(self, until: LogPlace, limit: int) -> list[Event]:
         """
-        The latest events of episodes up to a place that the feed has reached, in commit order.
+        The latest events that are not one person's, up to a place that the feed has reached, in commit order.
         """
         params = {"xid": until.xid, "seq": until.seq, "limit": limit}
-        rows = await self.database.fetch(_SQL["newest_of_episodes"], params)
+        rows = await self.database.fetch(_SQL["newest_public"], params)
         return [event_of_row(row) for row in reversed(rows)]
 
     async def cut(self) -> LogPlace:
@@ -116,6 +116,14 @@ class EventLog:
         """
         row = await self.database.fetch_one(_SQL["user_offset"], {"user": user})
         return Offset(0 if row is None else row[0])
+
+    async def topic_offset(self, topic: Topic) -> Offset:
+        """
+        The latest offset of the log of a topic that is no episode and no person.
+        """
+        row = await self.database.fetch_one(_SQL["topic_offset"], {"topic": topic})
+        assert row is not None, "a migration writes it"
+        return Offset(row[0])
 
     async def since(self, topic: Topic, offset: Offset, limit: int) -> list[Event]:
         """

@@ -13,19 +13,19 @@ where (xid, seq) > (%(xid)s::text::xid8, %(seq)s)
 order by xid, seq
 limit %(limit)s
 
--- name: after_of_episodes
+-- name: after_public
 select xid::text::bigint, seq, id::text, topic, topic_offset, epoch::text, type, data, "user", request, created_at
 from events
 where (xid, seq) > (%(xid)s::text::xid8, %(seq)s)
   and (xid, seq) <= (%(until_xid)s::text::xid8, %(until_seq)s)
-  and topic like 'episode:%%'
+  and not starts_with(topic, 'user:')
 order by xid, seq
 limit %(limit)s
 
--- name: newest_of_episodes
+-- name: newest_public
 select xid::text::bigint, seq, id::text, topic, topic_offset, epoch::text, type, data, "user", request, created_at
 from events
-where (xid, seq) <= (%(xid)s::text::xid8, %(seq)s) and topic like 'episode:%%'
+where (xid, seq) <= (%(xid)s::text::xid8, %(seq)s) and not starts_with(topic, 'user:')
 order by xid desc, seq desc
 limit %(limit)s
 
@@ -38,6 +38,9 @@ limit %(limit)s
 
 -- name: user_offset
 select log_offset from user_logs where user_id = %(user)s
+
+-- name: topic_offset
+select log_offset from topic_logs where topic = %(topic)s
 
 -- name: tell_user
 -- Effects do not wait for the disk, this one does: a crash of PostgreSQL must not take back what somebody has

@@ -138,5 +138,11 @@ class JobList:
         """
         return await self.database.execute(_SQL["resume"], {"kind": kind, "name": name}) > 0
 
+    async def has_episode(self, episode: EpisodeId) -> bool:
+        """
+        Whether jobs may belong to the episode: it is there, and was not deleted.
+        """
+        return await self.database.fetch_one(_SQL["episode"], {"id": episode}) is not None
+
     async def _jobs(self, name: str, params: Mapping[str, object]) -> list[Job]:
         return [job_of_row(row) for row in await self.database.fetch(_JOBS + _SQL[name], params)]

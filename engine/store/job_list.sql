@@ -52,3 +52,6 @@ on conflict (kind, name) do nothing
 
 -- name: resume
 delete from job_pauses where kind = %(kind)s and name = %(name)s
+
+-- name: episode
+select from episodes where id = %(id)s and deleted_at is null

@@ -4,12 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
+import psycopg
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
 from engine.domain.event import Epoch, Event, JobId, UserId
 from engine.domain.job import CancelWish, Job, JobChange, JobState
 from engine.domain.job_request import NewJob
+from engine.errors import EngineError, StoreUnavailableError
 from engine.store.episodes import Idempotency, Replay
 from engine.store.events import event_of_row
 from engine.store.job_rows import change_params, job_of_row, new_job_params
@@ -21,6 +23,19 @@ _SQL = queries("jobs")
 _REPLAY = queries("episodes")["replay"]
 # An event's columns come first in a claim's rows.
 _EVENT_COLUMNS = 11
+
+
+class RefusedError(EngineError):
+    """
+    PostgreSQL refuses a transition, or what is committed with it, whenever it is tried. Settle the job
+    otherwise; the text tells why.
+    """
+
+
+class KeyTakenError(RefusedError):
+    """
+    A job cannot be queued again while an unfinished one has its unique key. Answer 409.
+    """
 
 
 @attrs.frozen(kw_only=True)
@@ -112,12 +127,23 @@ class Jobs:
         """
         Commit transitions, at most one for each job; answers the events of those that came to be.
 
-        `hurried` passes over jobs whose episode is locked at this moment.
+        `hurried` passes over jobs whose episode is locked at this moment. Raises RefusedError, and nothing is
+        committed.
         """
-        return [
-            event_of_row(row)
-            for row in await self.database.fetch(_SQL["apply"], self._changes(changes, hurried=hurried))
-        ]
+        try:
+            rows = await self.database.fetch(_SQL["apply"], self._changes(changes, hurried=hurried))
+        except errors.DeadlockDetected as error:
+            # A handler's own transaction may hold any lock. Nothing was committed.
+            raise StoreUnavailableError(
+                "transitions and somebody's transaction waited for each other"
+            ) from error
+        except errors.UniqueViolation as error:
+            if error.diag.constraint_name != "processing_queue_unique":
+                raise RefusedError(one_line(error)) from error
+            raise KeyTakenError("another unfinished job has its unique key") from error
+        except psycopg.Error as error:
+            raise RefusedError(one_line(error)) from error
+        return [event_of_row(row) for row in rows]
 
     async def apply_within(self, connection: TrioConnection, change: JobChange) -> Event | None:
         """
@@ -165,3 +191,10 @@ class Jobs:
             "hurried": hurried,
             "epoch": self.epoch,
         }
+
+
+def one_line(error: psycopg.Error) -> str:
+    """
+    What PostgreSQL said, in one line.
+    """
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -110,11 +110,22 @@ class Store:
         """
         self.log.database.deadline = deadline
 
+    def pools(self) -> dict[str, Pool]:
+        """
+        All pools by their names.
+        """
+        return {
+            "requests": self.requests,
+            "background": self.background,
+            "jobs": self.job_pool,
+            "handlers": self.handler_pool,
+        }
+
     async def aclose(self) -> None:
         """
         Close all connections.
         """
-        for pool in (self.requests, self.background, self.job_pool, self.handler_pool):
+        for pool in self.pools().values():
             await pool.aclose()
 
 

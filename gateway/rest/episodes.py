@@ -1,7 +1,6 @@
 """Episodes over REST."""
 
 import base64
-import hashlib
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -19,16 +18,16 @@ from engine.domain.fields import Invalid
 from engine.domain.presence import page
 from engine.hookspecs import Resource
 from engine.store.episode_list import SORTS, ListQuery, parse_key
-from engine.store.episodes import Idempotency, Replay
+from engine.store.episodes import Replay
 from gateway.protocol import event_frame
 from gateway.rest import edge, parameters, schemas
 from gateway.rest.edge import Edge, answer
 from gateway.rest.messages import Response, request
 from gateway.rest.problems import Problem
+from gateway.rest.replays import check_same, idempotency, replayed
 
 # An update is decided again when somebody else was faster; more often than this nobody is.
 ATTEMPTS = 20
-MAX_KEY = 200
 
 
 def blueprint(at: Edge) -> Blueprint:
@@ -69,10 +68,10 @@ def blueprint(at: Edge) -> Blueprint:
         fields = edge.checked(decide.parse_new(given := await edge.body()))
         change = decide.create(EpisodeId(str(uuid.uuid4())), fields, user=identity.user, now=utc_now())
         await _validate(identity, None, change)
-        done = await store.episodes.create(change, edge.author(identity), key := _idempotency(given))
+        done = await store.episodes.create(change, edge.author(identity), key := idempotency(given))
         if isinstance(done, Replay):
-            assert key is not None
-            return _replayed(done, key)
+            check_same(done, key)
+            return replayed(_created(done.response))
         node.feed.committed(done)
         return _created(change.episode.to_json())
 
@@ -243,24 +242,6 @@ def _shown(episode: Episode) -> Response:
 def _created(episode: dict[str, Any]) -> Response:
     headers = {"Location": f"/api/v1/episodes/{episode['id']}", "ETag": edge.etag(episode["version"])}
     return answer(episode, 201, headers)
-
-
-def _idempotency(given: object) -> Idempotency | None:
-    key = request().header(b"idempotency-key")
-    if key is None:
-        return None
-    if not 0 < len(key) <= MAX_KEY or not key.isprintable():
-        raise Problem(400, f"Idempotency-Key must be 1 to {MAX_KEY} printable characters")
-    fingerprint = hashlib.sha256(msgspec.json.encode(given, order="deterministic")).hexdigest()
-    return Idempotency(key=key, fingerprint=fingerprint)
-
-
-def _replayed(done: Replay, idempotency: Idempotency) -> Response:
-    if done.fingerprint != idempotency.fingerprint:
-        raise Problem(422, "this Idempotency-Key was used for another request; use a new one")
-    response = _created(done.response)
-    response.headers["Idempotency-Replayed"] = "true"
-    return response
 
 
 def _list_query() -> ListQuery:

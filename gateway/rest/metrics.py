@@ -100,10 +100,7 @@ class NodeCollector(Collector):
         yield gauges("mailbox_oldest_seconds", "How long the oldest of them has waited.", "actor", ages)
 
     def _pools(self) -> Iterator[Metric]:
-        pools = {
-            "requests": self.node.store.requests.statistics(),
-            "background": self.node.store.background.statistics(),
-        }
+        pools = {name: pool.statistics() for name, pool in self.node.store.pools().items()}
         for name, text in (
             ("size", "Connections to the database at most."),
             ("in_use", "Database connections in use."),

@@ -49,15 +49,15 @@ class CountedLog(EventLog):
     # Runs between the two reads of a recovery, once.
     between: Any = attrs.field(default=None, kw_only=True)
 
-    async def after_of_episodes(self, *given: Any) -> list[Event]:
+    async def after_public(self, *given: Any) -> list[Event]:
         self.reads += 1
-        found = await super().after_of_episodes(*given)
+        found = await super().after_public(*given)
         await self._interfere()
         return found
 
-    async def newest_of_episodes(self, *given: Any) -> list[Event]:
+    async def newest_public(self, *given: Any) -> list[Event]:
         self.reads += 1
-        return await super().newest_of_episodes(*given)
+        return await super().newest_public(*given)
 
     async def cut(self) -> Any:
         self.reads += 1
@@ -110,6 +110,7 @@ class Lobby:
             bell=Silent(),  # type: ignore[arg-type]
             episodes=Nobody(),  # type: ignore[arg-type]
             users=Nobody(),  # type: ignore[arg-type]
+            jobs=Nobody(),  # type: ignore[arg-type]
             catalog=self.actor.mailbox,
             effects=[],
             retention=Retention(log=store.log, age=NEVER, count=10_000, interval=NEVER),

@@ -101,6 +101,7 @@ class Kitchen:
             bell=self.bell,
             episodes=self.episodes,
             users=Watched(),
+            jobs=Watched(),
             catalog=self.catalog,
             effects=self.effects,
             retention=Retention(log=self.log, age=NEVER, count=1000, interval=NEVER),

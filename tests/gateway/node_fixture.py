@@ -42,6 +42,8 @@ QUICK: Mapping[str, object] = {
     # Tests read message by message; this one comes by the clock.
     "realtime.position_interval": "1h",
     "auth.leeway": 0,
+    # Jobs that nobody runs.
+    "jobs.external_types": ["test.elsewhere"],
 }
 
 

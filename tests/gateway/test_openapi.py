@@ -169,6 +169,7 @@ async def test_what_a_query_may_ask_for_is_documented(greenroom, document):
         target = path.replace("{id}", found["id"])
         for parameter in asked:
             value = parameter["schema"].get("default", parameter["schema"].get("enum", [1])[0])
+            value = found["id"] if parameter["schema"].get("format") == "uuid" else value
             answer = await greenroom.request("GET", f"{target}?{parameter['name']}={value}", role="operator")
             assert answer.status == 200 or parameter["name"] == "cursor", (path, parameter)
         if asked:
@@ -187,6 +188,9 @@ async def test_every_answer_is_as_documented(greenroom, document):
     await bob.ask(type="presence", resourceType="episode", resourceId=created["id"])
     await greenroom.effects()
     [notice] = (await greenroom.request("GET", "notifications")).json["data"]
+    job = (
+        await greenroom.request("POST", "jobs", {"type": "test.elsewhere", "episode_id": created["id"]})
+    ).json
     below = "/api/v1/episodes/{id}"
     within = "/api/v1/episodes/{episode_id}/compositions"
     asked = {
@@ -198,6 +202,13 @@ async def test_every_answer_is_as_documented(greenroom, document):
         ("get", f"{below}/presence"): (f"{path}/presence", None),
         ("get", f"{below}/events"): (f"{path}/events", None),
         ("get", f"{below}/activity"): (f"{path}/activity", None),
+        ("get", f"{below}/jobs"): (f"{path}/jobs", None),
+        ("get", "/api/v1/jobs"): ("/api/v1/jobs", None),
+        ("post", "/api/v1/jobs"): ("/api/v1/jobs", {"type": "test.elsewhere"}),
+        ("get", "/api/v1/jobs/{id}"): (f"/api/v1/jobs/{job['id']}", None),
+        ("post", "/api/v1/jobs/{id}/cancel"): (f"/api/v1/jobs/{job['id']}/cancel", None),
+        ("post", "/api/v1/jobs/{id}/retry"): (f"/api/v1/jobs/{job['id']}/retry", None),
+        ("delete", "/api/v1/jobs"): ("/api/v1/jobs?older_than=0", None),
         ("get", within): (f"{path}/compositions", None),
         ("post", within): (f"{path}/compositions", given),
         ("get", f"{within}/{{id}}"): (f"{path}/compositions/{poster['id']}", None),

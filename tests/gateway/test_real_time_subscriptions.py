@@ -201,7 +201,7 @@ async def test_who_missed_too_much_gets_a_snapshot_instead(start_greenroom):
                 "topic": topic,
                 "recovered": False,
                 "position": {"offset": 5, "epoch": epoch},
-                "snapshot": {"episode": now, "viewers": []},
+                "snapshot": {"episode": now, "viewers": [], "jobs": []},
             }
         ], why
         await bob.ws.aclose()

@@ -1,27 +1,27 @@
-"""The actor of one person's topic: what is said to this person only, such as new notifications."""
+"""The actor of a topic that is its log and nothing else: what one person is told; jobs of no episode."""
+
+from typing import assert_never
 
 import attrs
 import trio
 
-from engine.actors.topic_log import Committed, Subscribe, TopicLog
-from engine.domain.event import UserId
+from engine.actors.topic_log import Committed, Subscribe, TopicLog, Unsubscribe
 from engine.runtime.mailbox import Mailbox
 
 TURN = 64
 
-UserMessage = Committed | Subscribe
+LogMessage = Committed | Subscribe | Unsubscribe
 
 
 @attrs.define(eq=False, kw_only=True)
-class UserActor:
+class LogActor:
     """
-    Own the order in which one person's sessions hear what they are told.
+    Own the order in which a topic's sessions hear its log.
 
     A crash loses nothing: subscriptions and the last position are in the hub, events in the store.
     """
 
-    id: UserId
-    mailbox: Mailbox[UserMessage]
+    mailbox: Mailbox[LogMessage]
     log: TopicLog
     # Seconds between two comparisons of the log with what subscribers have heard.
     position_check: float
@@ -47,10 +47,15 @@ class UserActor:
                     check_at = trio.current_time() + self.position_check
                     await self.log.check_position()
 
-    async def _handle(self, messages: list[UserMessage]) -> None:
+    async def _handle(self, messages: list[LogMessage]) -> None:
         for message in messages:
-            if isinstance(message, Committed):
-                self.log.note(message.event)
-            else:
-                await self.log.subscribe(message)
+            match message:
+                case Committed(event):
+                    self.log.note(event)
+                case Subscribe():
+                    await self.log.subscribe(message)
+                case Unsubscribe():
+                    await self.log.unsubscribe(message)
+                case _:
+                    assert_never(message)
         await self.log.publish_ready()

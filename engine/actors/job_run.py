@@ -1,0 +1,298 @@
+"""One attempt at a job: calls its handler, within its time, and decides what becomes of the job."""
+
+import enum
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgspec
+import structlog
+import trio
+
+from engine.actors.job_settler import Settler
+from engine.actors.job_statistics import JobStatistics
+from engine.domain import job as decide
+from engine.domain.event import Event, UserId
+from engine.domain.job import MAX_MESSAGE, Job, JobChange
+from engine.domain.job_request import has_nul
+from engine.errors import EngineError, StoreUnavailableError
+from engine.hookspecs import Discard, Engine, JobHandler, JobStoppedError, JobTransaction, Retry
+from engine.runtime.backoff import Backoff
+from engine.runtime.child import cause
+from engine.runtime.foreign import Function, Runner
+from engine.store import job_transaction
+from engine.store.jobs import RefusedError
+
+log = structlog.get_logger(__name__)
+
+# Bytes that a result may have: it is shown on screens, and kept in the log.
+MAX_RESULT = 65_536
+
+
+class Stop(enum.Enum):
+    """
+    Why a handler is stopped before it has returned.
+    """
+
+    CANCELLED = enum.auto()
+    LOST = enum.auto()
+    DRAINED = enum.auto()
+
+
+@attrs.define(eq=False, kw_only=True)
+class JobParts:
+    """
+    What every run needs of the node. `chance` spreads the retries.
+    """
+
+    settler: Settler
+    runner: Runner
+    statistics: JobStatistics
+    begin: Callable[[Job, str], job_transaction.JobTransaction]
+    data_dir: Path
+    committed: Callable[[Event], None]
+    # Told that a run has progress to tell; and what tells it.
+    progressed: Callable[[], None]
+    tell_progress: Callable[[Sequence[JobChange]], Awaitable[None]]
+    # Told that a job waits for its next attempt.
+    retried: Callable[[], None]
+    transaction_budget: float
+    chance: random.Random
+
+
+@attrs.define(eq=False, kw_only=True)
+class JobRun:
+    """
+    Own one attempt at one job; fulfils hookspecs.JobContext.
+
+    A crash of it, or of the node, loses the attempt and nothing else: the lease ends, and it is tried again.
+    """
+
+    job: Job
+    handler: JobHandler
+    function: Function
+    engine: Engine
+    limiter: trio.CapacityLimiter
+    parts: JobParts
+    # When the lease ends, by trio's clock, unless it is renewed.
+    lease_until: float
+    # Called when the handler has ended, however.
+    on_handled: Callable[["JobRun"], None]
+    stopped: Stop | None = attrs.field(default=None, init=False)
+    cancelled_by: UserId | None = attrs.field(default=None, init=False)
+    # The latest progress that was not told yet, and when the last was.
+    news: tuple[float, str | None] | None = attrs.field(default=None, init=False)
+    told_at: float = attrs.field(default=float("-inf"), init=False)
+    handled: bool = attrs.field(default=False, init=False)
+    _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _token: trio.lowlevel.TrioToken | None = attrs.field(default=None, init=False)
+    _writes: job_transaction.JobTransaction | None = attrs.field(default=None, init=False)
+    # The handler has ended, or was given up; a thread may not know yet.
+    _is_over: bool = attrs.field(default=False, init=False)
+    # Why its time was shortened: it has written, and so holds up the log.
+    _is_short: bool = attrs.field(default=False, init=False)
+
+    @property
+    def data_dir(self) -> Path:
+        """
+        The node's data directory.
+        """
+        return self.parts.data_dir
+
+    async def progress(self, fraction: float, message: str | None = None) -> None:
+        """
+        Tell how far it has got.
+        """
+        await trio.lowlevel.checkpoint()
+        self._check_stopped()
+        self._note(*_progress(fraction, message))
+
+    def progress_from_thread(self, fraction: float, message: str | None = None) -> None:
+        """
+        The same, from the handler's thread.
+        """
+        self._check_stopped()
+        assert self._token is not None, "a handler runs"
+        self._token.run_sync_soon(self._note, *_progress(fraction, message))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[JobTransaction]:
+        """
+        The job's one transaction; it commits with the completion.
+        """
+        if self._writes is None:
+            self._writes = self.parts.begin(self.job, self.function.owner)
+            self._writes.on_begin = self._shorten
+        yield self._writes
+
+    def stop(self, reason: Stop, by: UserId | None = None) -> None:
+        """
+        Stop the handler; the first reason counts.
+        """
+        if not self.handled and self.stopped is None:
+            self.stopped, self.cancelled_by = reason, by
+            self._scope.cancel()
+
+    async def run(self, task_status: trio.TaskStatus[None]) -> None:
+        """
+        Run the handler, and have what becomes of the job committed.
+        """
+        task_status.started()
+        counts = self.parts.statistics.of(self.job.type)
+        counts.started += 1
+        began = trio.current_time()
+        try:
+            change = await self._attempt()
+            counts.seconds += trio.current_time() - began
+            self.handled = True
+            self.on_handled(self)
+            event = await self._settle(change)
+            if event is not None and event.type == "job_retry":
+                self.parts.retried()
+        finally:
+            if self._writes is not None:
+                await self._writes.rollback()
+        self.parts.statistics.count(self.job.type, None if event is None else event.type)
+
+    async def _attempt(self) -> JobChange | None:
+        """
+        What becomes of the job; None when it is not ours any more.
+        """
+        self._token = trio.lowlevel.current_trio_token()
+        result: Any = None
+        error: Exception | None = None
+        self._scope.deadline = trio.current_time() + self.job.timeout
+        try:
+            with self._scope:
+                result = await self.parts.runner.run(self.function, self, limiter=self.limiter)
+        # Outside of the scope, which has taken the Cancelled out of a mixed group by now.
+        except Exception as raised:
+            error = cause(raised)
+        finally:
+            self._is_over = True
+        match self.stopped:
+            case _ if error is None and not self._scope.cancelled_caught and self.stopped is not Stop.LOST:
+                return self._completed(result)
+            case Stop.LOST:
+                return None
+            case Stop.CANCELLED:
+                return decide.cancelled(self.job, user=self.cancelled_by)
+            case Stop.DRAINED:
+                return decide.released(self.job)
+            case None:
+                return self._failed(error)
+
+    def _completed(self, result: Any) -> JobChange:
+        try:
+            encoded = msgspec.json.encode(result)
+        except (TypeError, ValueError, RecursionError) as error:
+            return self._failed(Discard(f"the handler's answer is no JSON: {error}"))
+        if len(encoded) > MAX_RESULT:
+            return self._failed(
+                Discard(f"the handler's answer has {len(encoded)} bytes; at most {MAX_RESULT} are kept")
+            )
+        plain = msgspec.json.decode(encoded)
+        if has_nul(plain):
+            return self._failed(Discard("the handler's answer must not contain the NUL character"))
+        return decide.completed(self.job, plain)
+
+    def _failed(self, error: Exception | None) -> JobChange:
+        after, final = None, False
+        match error:
+            case None if self._is_short:
+                budget = self.parts.transaction_budget
+                text = f"it kept its transaction open for more than {budget:g} s (jobs.transaction_budget)"
+            case None:
+                text = f"it overran its timeout of {self.job.timeout:g} s"
+            case Retry():
+                text, after = str(error), error.after
+            case Discard():
+                text, final = str(error), True
+            case EngineError():
+                text = f"{type(error).__name__}: {error}"
+            case _:
+                text = f"{type(error).__name__}: {error}"
+                log.warning(
+                    "a job's attempt failed", job=self.job.id, type=self.job.type, error=text, exc_info=error
+                )
+        if after is None:
+            after = retry_delay(self.handler, self.job.attempt, self.parts.chance)
+        # PostgreSQL's texts cannot hold it.
+        text = text.replace("\x00", "�")
+        return decide.attempt_failed(self.job, text, delay=max(0.0, after), final=final)
+
+    async def _settle(self, change: JobChange | None) -> Event | None:
+        if change is None:
+            log.warning("a job was lost: its lease had ended", job=self.job.id, type=self.job.type)
+            return None
+        if change.event.type == "job_completed":
+            await self._tell_last_progress()
+            if self._writes is not None and self._writes.used:
+                return await self._complete_with_writes(change)
+        # What a handler wrote that did not complete is undone, before anybody hears that it did not.
+        if self._writes is not None:
+            await self._writes.rollback()
+        try:
+            return await self.parts.settler.settle(change)
+        except RefusedError as error:
+            return await self.parts.settler.settle(self._failed(error))
+
+    async def _complete_with_writes(self, change: JobChange) -> Event | None:
+        assert self._writes is not None
+        try:
+            event = await self._writes.complete(change)
+        except (StoreUnavailableError, RefusedError) as error:
+            # If it was committed without our hearing of it, this finds the job completed: nothing changes.
+            return await self.parts.settler.settle(self._failed(error))
+        if event is not None:
+            for told in (*self._writes.events, event):
+                self.parts.committed(told)
+        return event
+
+    async def _tell_last_progress(self) -> None:
+        news, self.news = self.news, None
+        if news is not None:
+            await self.parts.tell_progress([self.progress_change(news)])
+
+    def progress_change(self, news: tuple[float, str | None]) -> JobChange:
+        """
+        The transition that tells of progress.
+        """
+        # The lease is the keeper's to renew: as long as it was.
+        return decide.progressed(self.job, *news, lease=max(0.0, self.lease_until - trio.current_time()))
+
+    def _note(self, fraction: float, message: str | None) -> None:
+        if not self.handled:
+            self.news = (fraction, message)
+            self.parts.progressed()
+
+    def _check_stopped(self) -> None:
+        if self.stopped is not None or self._is_over:
+            raise JobStoppedError(f"job {self.job.id} was stopped: nothing that is done from now on counts")
+
+    def _shorten(self) -> None:
+        # What has been written in an open transaction holds up the log, and so every plugin.
+        at = trio.current_time() + self.parts.transaction_budget
+        if at < self._scope.deadline:
+            self._is_short = True
+            self._scope.deadline = at
+
+
+def retry_delay(handler: JobHandler | None, attempt: int, chance: random.Random) -> float:
+    """
+    Seconds to wait after a failed attempt of this number (from 1): exponential, all of it random.
+    """
+    first, cap = (1.0, 300.0) if handler is None else (handler.backoff_first, handler.backoff_cap)
+    return Backoff(first=first, cap=cap, jitter=1.0).delay(attempt - 1, chance)
+
+
+def _progress(fraction: float, message: str | None) -> tuple[float, str | None]:
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
+        raise ValueError(f"progress is a number from 0 to 1, not {fraction!r}")
+    if message is not None and not isinstance(message, str):
+        raise ValueError(f"the message that comes with progress is a text, not {message!r}")
+    text = None if message is None else message.replace("\x00", "�")[:MAX_MESSAGE]
+    return float(fraction), text

@@ -1,0 +1,210 @@
+"""The dispatcher: claims jobs as there is room for them, and starts a supervised child for each."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+import attrs
+import structlog
+import trio
+
+from engine.actors.job_run import JobParts, JobRun, Stop
+from engine.domain.event import JobId
+from engine.domain.job import Job
+from engine.errors import ActorStoppedError, StoreUnavailableError
+from engine.hookspecs import Engine, JobHandler
+from engine.runtime.child import ChildSpec, Restart, RestartPolicy
+from engine.runtime.foreign import Function
+from engine.runtime.supervisor import Supervisor
+from engine.sources.postgres_queue import PostgresQueue
+
+log = structlog.get_logger(__name__)
+
+# Seconds until the queue is asked again while the database is away.
+AWAY = 0.5
+# Seconds that the end of what is given back may take, beyond the grace.
+GIVE_BACK = 3.0
+
+
+@attrs.frozen(kw_only=True)
+class Runnable:
+    """
+    A handler, ready to be called: with its plugin's handle, and the threads that it may occupy.
+    """
+
+    handler: JobHandler
+    function: Function
+    engine: Engine
+    limiter: trio.CapacityLimiter
+
+
+@attrs.define(eq=False, kw_only=True)
+class Dispatcher:
+    """
+    Own which jobs this node runs, and how many more it may.
+
+    A job counts as running until its handler has ended; what is then still to be committed is held besides,
+    as many again at most. The object outlives a crash of its task, and so do the runs.
+    """
+
+    source: PostgresQueue
+    runnable: Mapping[str, Runnable]
+    parts: JobParts
+    supervisor: Supervisor
+    policy: RestartPolicy
+    # Jobs at a time.
+    concurrency: int
+    # Seconds after which the queue is asked although nothing was heard.
+    poll: float
+    runs: dict[JobId, JobRun]
+    _running: dict[str, int] = attrs.field(factory=dict, init=False)
+    _wake: trio.Event = attrs.field(factory=trio.Event, init=False)
+    # The last claim got all that it asked for: there may be more.
+    _more: bool = attrs.field(default=True, init=False)
+    # When running jobs are to be given back, by trio's clock; None while the node lives.
+    _drain_until: float | None = attrs.field(default=None, init=False)
+    _ended: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    def wake(self) -> None:
+        """
+        There may be something to claim.
+        """
+        self._more = True
+        self._wake.set()
+
+    def due(self, delay: float) -> None:
+        """
+        There will be something to claim in so many seconds.
+        """
+        self.source.look_again(delay)
+        if delay <= 0:
+            self._more = True
+        self._wake.set()
+
+    def drain(self, until: float) -> None:
+        """
+        Claim nothing more; what still runs at this time is given back when the task is stopped.
+        """
+        self._drain_until = until
+        self._wake.set()
+
+    def running(self, kind: str) -> int:
+        """
+        How many handlers of a type run.
+        """
+        return self._running.get(kind, 0)
+
+    async def run(self, task_status: trio.TaskStatus[None]) -> None:
+        """
+        Claim and start until cancelled; then let what runs finish, within the grace, and give back the rest.
+        """
+        task_status.started()
+        try:
+            while True:
+                self._wake = trio.Event()
+                await self._claim()
+                with trio.move_on_after(self._patience()) as scope:
+                    await self._wake.wait()
+                if scope.cancelled_caught:
+                    # Nobody has told of anything, but somebody may have failed to.
+                    self._more = True
+                    self.source.look_again()
+        finally:
+            until = self._drain_until or trio.current_time()
+            with trio.CancelScope(shield=True, deadline=until + GIVE_BACK):
+                await self._finish(until)
+
+    async def _claim(self) -> None:
+        while self._more and self._drain_until is None:
+            rooms, limit = self._rooms()
+            if not limit:
+                return
+            claimed_at = trio.current_time()
+            try:
+                claimed = await self.source.claim(rooms, limit)
+            except StoreUnavailableError as error:
+                log.warning("no jobs are claimed while the database is away", reason=str(error))
+                await trio.sleep(AWAY)
+                continue
+            # No checkpoint until all of them have somebody who runs them.
+            for job in claimed.jobs:
+                self._start(job, claimed_at + self.source.lease)
+                rooms[job.type] -= 1
+            self._more = len(claimed.jobs) == limit or min(rooms.values()) == 0
+            for event in claimed.events:
+                self.parts.committed(event)
+
+    def _rooms(self) -> tuple[dict[str, int], int]:
+        running = sum(self._running.values())
+        limit = max(0, min(self.concurrency - running, 2 * self.concurrency - len(self.runs)))
+        rooms = {
+            kind: room
+            for kind, runnable in self.runnable.items()
+            if (room := runnable.handler.concurrency - self.running(kind)) > 0
+        }
+        return rooms, limit if rooms else 0
+
+    def _patience(self) -> float:
+        due = self.source.due_at
+        # Without room it is the end of a run that is waited for.
+        if due is None or not self._rooms()[1]:
+            return self.poll
+        return min(self.poll, max(0.0, due - trio.current_time()))
+
+    def _start(self, job: Job, lease_until: float) -> None:
+        runnable = self.runnable[job.type]
+        run = JobRun(
+            job=job,
+            handler=runnable.handler,
+            function=runnable.function,
+            engine=runnable.engine,
+            limiter=runnable.limiter,
+            parts=self.parts,
+            lease_until=lease_until,
+            on_handled=self._handled,
+        )
+        self.runs[job.id] = run
+        self._running[job.type] = self.running(job.type) + 1
+
+        async def keep(task_status: trio.TaskStatus[None]) -> None:
+            try:
+                await run.run(task_status)
+            finally:
+                self._forget(run)
+
+        # Never restarted here, whatever the settings say: its source brings it again.
+        policy = attrs.evolve(self.policy, restart=Restart.TEMPORARY)
+        spec = ChildSpec(
+            name=f"{job.type} {job.id}/{job.fence}", kind="job", run=keep, policy=policy, park=False
+        )
+        try:
+            self.supervisor.start_child_nowait(spec)
+        except ActorStoppedError:
+            self._forget(run)
+
+    def _handled(self, run: JobRun) -> None:
+        self._running[run.job.type] -= 1
+        if self._more:
+            self._wake.set()
+
+    def _forget(self, run: JobRun) -> None:
+        if not run.handled:
+            run.handled = True
+            self._handled(run)
+        if self.runs.get(run.job.id) is run:
+            del self.runs[run.job.id]
+        self._ended.set()
+        if self._more:
+            self._wake.set()
+
+    async def _finish(self, until: float) -> None:
+        with trio.move_on_at(until):
+            await self._all_ended()
+        for run in list(self.runs.values()):
+            run.stop(Stop.DRAINED)
+        with suppress(trio.TooSlowError):
+            await self._all_ended()
+
+    async def _all_ended(self) -> None:
+        while self.runs:
+            self._ended = trio.Event()
+            await self._ended.wait()
