@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from engine.domain import job as decide
-from engine.domain.event import Event, JobId
+from engine.domain.event import Event, JobId, utc_now
 from engine.domain.fields import FieldError, Invalid
 from engine.domain.job import CancelWish, Job, JobState
 from engine.domain.job_request import NewJob
@@ -142,7 +142,10 @@ class JobDesk:
             if isinstance(change, CancelWish):
                 if await self.jobs.wish(change, author.user):
                     self.wished(change, author)
-                    return await self.job_list.get(job)
+                    # As it was when it was asked for; it may have stopped by now.
+                    return attrs.evolve(
+                        current, cancel_requested_at=utc_now(), cancel_requested_by=author.user
+                    )
             elif events := await self.jobs.apply([change]):
                 self.committed(events[0])
                 return await self.job_list.get(job)
