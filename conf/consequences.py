@@ -157,6 +157,12 @@ def _of_retention(settings: Settings) -> Iterator[Consequence]:
         "retention.events_per_topic",
     )
     yield from _when(
+        retention.interval > retention.removed_plugin_age,
+        "a plugin that runs counts as removed between two rounds: what it has still to handle may be cut",
+        "retention.interval",
+        "retention.removed_plugin_age",
+    )
+    yield from _when(
         retention.interval > retention.events_age,
         "events are kept up to the interval longer than their age",
         "retention.interval",

@@ -198,11 +198,19 @@ class Feed:
 @attrs.frozen(kw_only=True)
 class Retention:
     """
-    How long the event log is kept.
+    How long the event log and what was recorded are kept.
     """
 
     events_age: Live[Duration]
     events_per_topic: Live[Count]
+    removed_plugin_age: Live[Duration]
+    activity_age: Live[DurationOrZero]
+    activity_count: Live[Count]
+    notifications_age: Live[DurationOrZero]
+    notifications_per_user: Live[Count]
+    audit_age: Live[DurationOrZero]
+    audit_count: Live[Count]
+    idempotency_age: Live[Duration]
     interval: Live[Duration]
 
 

@@ -12,6 +12,7 @@ from engine.actors.catalog import CatalogActor
 from engine.actors.effects import EffectActor, EffectMessage, EffectSettings, Resume
 from engine.actors.episode import Crash, EpisodeMessage
 from engine.actors.feed import Feed
+from engine.actors.housekeeping import Housekeeping
 from engine.actors.jobs import GIVE_BACK
 from engine.actors.log_actor import LogMessage
 from engine.actors.messages import Channels
@@ -64,6 +65,7 @@ class Node:
     plugin_tasks: PluginTasks
     presence: PresenceWriter
     retention: Retention
+    housekeeping: Housekeeping
     feed: Feed
     guard: LoopGuard
     meter: Meter
@@ -112,6 +114,7 @@ class Node:
         users = topics.users(user_supervisor)
         jobs_topic = topics.jobs(user_supervisor)
         catalog = topics.catalog(end)
+        store.patient_log.patience = settings.retention.removed_plugin_age
         retention = Retention(
             log=store.patient_log,
             age=settings.retention.events_age,
@@ -180,6 +183,9 @@ class Node:
             plugin_tasks=plugin_tasks,
             presence=presence,
             retention=retention,
+            housekeeping=Housekeeping(
+                leftovers=store.leftovers, settings=settings.retention, plugins=list(effects)
+            ),
             feed=feed,
             guard=guard,
             meter=Meter(hub=hub, feed=feed, cursors=store.cursors, effects=effects),
@@ -288,6 +294,7 @@ class Node:
             self.plugin_supervisor.start_child_nowait(spec)
         await self._child("answers", "supervisor", self.plugin_tasks.answers.supervisor.run)
         await self._child("retention", "feed", self.retention.run)
+        await self._child("housekeeping", "feed", self.housekeeping.run)
         await self._child("feed", "feed", self.feed.run)
         for name, run in self.workshop.children().items():
             await self._child(name, "supervisor" if name == "jobs" else "poller", run)
@@ -328,6 +335,8 @@ class Node:
         self.retention.count = settings.retention.events_per_topic
         self.retention.interval = settings.retention.interval
         self.workshop.retune(settings)
+        self.store.patient_log.patience = settings.retention.removed_plugin_age
+        self.housekeeping.settings = settings.retention
         self.store.retune(settings.database.statement_timeout)
 
     async def _supervise_postgres(self, task_status: trio.TaskStatus[None]) -> None:
@@ -348,6 +357,7 @@ _TABLES = {
     "meter": "presence",
     "bell": "feed",
     "retention": "feed",
+    "housekeeping": "feed",
     "episodes": "episode",
     "users": "episode",
     "plugins": "plugin",

@@ -2,7 +2,7 @@
 -- A plugin that is new here begins at the given place.
 insert into plugin_cursors (plugin, xid, seq)
 values (%(plugin)s, (%(xid)s)::text::xid8, %(seq)s)
-on conflict (plugin) do update set plugin = excluded.plugin
+on conflict (plugin) do update set seen_at = now()
 returning xid::text::bigint, seq, quarantined_at, reason
 
 -- name: move

@@ -25,6 +25,8 @@ from engine.store.queries import queries
 _SQL = queries("events")
 # Beyond any `seq`: the place after the last event of a transaction.
 _LAST = 2**63 - 1
+# Seconds that a plugin's cursor counts after a node has run the plugin last.
+PATIENCE = 30 * 86400.0
 
 
 @attrs.frozen(kw_only=True)
@@ -40,10 +42,12 @@ class Author:
 @attrs.define(eq=False, kw_only=True)
 class EventLog:
     """
-    Read committed events: one topic's in offset order, or all in commit order.
+    Read committed events: one topic's in offset order, or all in commit order. Cut them, when they are old.
     """
 
     database: Database
+    # Seconds that is kept what a plugin has still to handle, after a node has run it last.
+    patience: float = PATIENCE
 
     async def epoch(self) -> Epoch:
         """
@@ -95,18 +99,21 @@ class EventLog:
 
     async def cut_by_age(self, age: float, limit: int) -> int:
         """
-        Delete the oldest events that are older than `age` seconds and that every plugin has handled.
+        Delete the oldest events that are older than `age` seconds and that every plugin has handled, but for
+        those that no node has run for long.
 
         Looks at `limit` events at most; answers how many were deleted.
         """
-        row = await self.database.fetch_one(_SQL["cut_by_age"], {"age": age, "limit": limit})
+        row = await self.database.fetch_one(
+            _SQL["cut_by_age"], {"age": age, "limit": limit, "patience": self.patience}
+        )
         return int(row[0]) if row else 0
 
     async def cut_by_count(self, topic: Topic, keep: int, limit: int) -> int:
         """
         Delete a topic's events beyond the newest `keep`, `limit` of them at most; answers how many.
         """
-        params = {"topic": topic, "keep": keep, "limit": limit}
+        params = {"topic": topic, "keep": keep, "limit": limit, "patience": self.patience}
         row = await self.database.fetch_one(_SQL["cut_by_count"], params)
         return int(row[0]) if row else 0
 

@@ -60,13 +60,15 @@ from head, durably
 select value from engine_meta where name = 'log_cut'
 
 -- name: cut_by_age
--- The oldest of the log, as far as every plugin has handled it.
+-- The oldest of the log, as far as every plugin has handled it that a node runs, or ran not long ago.
 with cut as (
     delete from events
     where seq in (select seq from events order by seq limit %(limit)s)
       and created_at < now() - make_interval(secs => %(age)s)
       and not exists (
-          select from plugin_cursors as cursor where (cursor.xid, cursor.seq) < (events.xid, events.seq))
+          select from plugin_cursors as cursor
+          where (cursor.xid, cursor.seq) < (events.xid, events.seq)
+            and cursor.seen_at > now() - make_interval(secs => %(patience)s))
     returning xid, seq
 ), latest as (
     select xid, seq from cut order by xid desc, seq desc limit 1
@@ -87,7 +89,9 @@ with cut as (
           and topic_offset <= (select max(topic_offset) from events where topic = %(topic)s) - %(keep)s
         order by topic_offset limit %(limit)s)
       and not exists (
-          select from plugin_cursors as cursor where (cursor.xid, cursor.seq) < (events.xid, events.seq))
+          select from plugin_cursors as cursor
+          where (cursor.xid, cursor.seq) < (events.xid, events.seq)
+            and cursor.seen_at > now() - make_interval(secs => %(patience)s))
     returning xid, seq
 ), latest as (
     select xid, seq from cut order by xid desc, seq desc limit 1

@@ -79,6 +79,7 @@ create table idempotency_keys (
     created_at  timestamptz not null default now(),
     primary key ("user", key)
 );
+create index idempotency_keys_created_at on idempotency_keys (created_at);
 
 create table activity_logs (
     seq           bigint generated always as identity primary key,
@@ -159,7 +160,9 @@ create table plugin_cursors (
     seq            bigint not null,
     quarantined_at timestamptz,
     reason         text,
-    updated_at     timestamptz not null default now()
+    updated_at     timestamptz not null default now(),
+    -- When a node last ran it: what it has not handled is kept for some time after that.
+    seen_at        timestamptz not null default now()
 );
 
 create table effect_failures (

@@ -11,6 +11,7 @@ from engine.store.cursors import Cursors
 from engine.store.episode_list import EpisodeList
 from engine.store.episodes import Episodes
 from engine.store.events import EventLog
+from engine.store.housekeeping import Leftovers
 from engine.store.job_list import JobList
 from engine.store.jobs import Jobs
 from engine.store.pool import Pool
@@ -47,6 +48,7 @@ class Store:
     compositions: Compositions
     records: Records
     cursors: Cursors
+    leftovers: Leftovers
     presence: PresenceRows
     socket_rooms: SocketRooms
     bell: Bell
@@ -95,6 +97,7 @@ class Store:
             compositions=Compositions(database=urgent, epoch=epoch),
             records=Records(database=urgent),
             cursors=Cursors(database=patient, epoch=epoch),
+            leftovers=Leftovers(database=patient),
             presence=PresenceRows(database=patient, node=node),
             socket_rooms=SocketRooms(database=urgent),
             bell=Bell(database=patient, conninfo=conninfo, node=node),
