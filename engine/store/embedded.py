@@ -49,6 +49,18 @@ _HEALTHY_SECONDS = 60.0
 _log = structlog.get_logger(__name__)
 
 
+def running_conninfo(data_dir: Path) -> str | None:
+    """
+    How to reach the PostgreSQL that a node runs below `data_dir`; None when it left no socket there.
+
+    It answers the user that runs the node, and nobody else.
+    """
+    link = data_dir.absolute() / "postgres.socket"
+    if not link.is_symlink():
+        return None
+    return psycopg.conninfo.make_conninfo(host=str(link.readlink()), port=_PORT, user=ROLE, dbname=_DATABASE)
+
+
 @attrs.define(eq=False)
 class EmbeddedPostgres:
     """

@@ -39,6 +39,24 @@ def migrate(conninfo: str) -> list[str]:
         raise StartupError(f"{where} could not be migrated: {_one_line(error)}") from error
 
 
+def known() -> list[str]:
+    """
+    The migrations that this release has, in their order.
+    """
+    with as_file(files("engine.store") / "migrations") as path:
+        return [migration.id for migration in read_migrations(str(path))]
+
+
+def applied(connection: psycopg.Connection) -> list[str]:
+    """
+    The migrations that a database has.
+    """
+    if connection.execute("select to_regclass('_yoyo_migration')").fetchone() == (None,):
+        return []
+    rows = connection.execute("select migration_id from _yoyo_migration order by 1").fetchall()
+    return [str(row[0]) for row in rows]
+
+
 @contextmanager
 def _alone(conninfo: str) -> Iterator[None]:
     # yoyo's own lock is a row that a killed process leaves behind; this one ends with its connection.

@@ -7,7 +7,9 @@ import click
 from conf.settings import SettingsError
 from engine.errors import EngineError, PluginError, StartupError
 from gateway.cli.actor import actor
+from gateway.cli.backup import backup, restore
 from gateway.cli.config import config
+from gateway.cli.doctor import doctor
 from gateway.cli.migrate import migrate
 from gateway.cli.serve import serve
 from gateway.cli.tail import tail
@@ -27,7 +29,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, token, tail, watch, top, actor, migrate, config):
+for command in (serve, token, tail, watch, top, actor, doctor, backup, restore, migrate, config):
     cli.add_command(command)
 
 
