@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from engine.domain.composition import ALIGNS, FITS, parse_new
-from plugins.renders.drawing import draw, png
-from plugins.renders.layers import read_layers
+from plugins.drawing.canvas import draw, png
+from plugins.drawing.layers import read_layers
 
 RED, GREEN, BLUE = (255, 0, 0, 255), (0, 255, 0, 255), (0, 0, 255, 255)
 NOTHING = (0, 0, 0, 0)

@@ -12,10 +12,10 @@ from PIL import Image
 
 from engine.domain.composition import parse_new
 from engine.domain.fields import FieldError, Invalid
-from plugins.renders import images
-from plugins.renders.images import ImageRefusedError, Images
-from plugins.renders.layers import BLACK, WHITE, color, read_layers
-from plugins.renders.lettering import missing
+from plugins.drawing import images
+from plugins.drawing.images import ImageRefusedError, Images
+from plugins.drawing.layers import BLACK, WHITE, color, read_layers
+from plugins.drawing.lettering import missing
 
 COLOUR = "must be a colour: #RGB, #RRGGBB, #RRGGBBAA, rgb(…), rgba(…), hsl(…) or a name of CSS"
 

@@ -8,8 +8,8 @@ from typing import assert_never
 
 from PIL import Image
 
-from plugins.renders.layers import Box, Color, Layer, Picture, Text
-from plugins.renders.lettering import font_of, line_height, shorten, stencil, wrap
+from plugins.drawing.layers import Box, Color, Layer, Picture, Text
+from plugins.drawing.lettering import font_of, line_height, shorten, stencil, wrap
 
 Area = tuple[int, int, int, int]
 

@@ -78,19 +78,25 @@ def missing(text: str) -> list[str]:
 
 
 def _parts(word: str, font: ImageFont.FreeTypeFont, width: float) -> Iterator[str]:
-    while len(word) > 1 and font.getlength(word) > width:
+    while word:
         most = _fitting(word, font, width)
         yield word[:most]
         word = word[most:]
-    if word:
-        yield word
 
 
 def _fitting(word: str, font: ImageFont.FreeTypeFont, width: float) -> int:
     """
-    How many of the word's first characters are as wide as `width` at most, by halving; 1 at least.
+    How many of the word's first characters are as wide as `width` at most; 1 at least.
+
+    By doubling, then by halving: what it costs goes with the answer, not with the word.
     """
-    fits, too_many = 1, len(word)
+    fits, too_many = 1, 2
+    while too_many <= len(word) and font.getlength(word[:too_many]) <= width:
+        fits, too_many = too_many, too_many * 2
+    if too_many > len(word):
+        if font.getlength(word) <= width:
+            return len(word)
+        too_many = len(word)
     while too_many - fits > 1:
         middle = (fits + too_many) // 2
         if font.getlength(word[:middle]) > width:

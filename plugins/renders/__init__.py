@@ -1,1 +1,0 @@
-"""The plugin that draws compositions."""
