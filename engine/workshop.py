@@ -79,6 +79,7 @@ class Workshop:
                 epoch=store.epoch,
                 job=job,
                 jobs=store.patient_jobs,
+                validate=lambda identity, after: plugins.validate_episode(identity, None, after, {}),
             )
 
         runs: dict[JobId, JobRun] = {}

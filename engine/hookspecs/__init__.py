@@ -41,7 +41,15 @@ from engine.hookspecs.hooks import (
     NoticeHooks,
     SettingsHooks,
 )
-from engine.hookspecs.jobs import Discard, JobContext, JobHandler, JobStoppedError, JobTransaction, Retry
+from engine.hookspecs.jobs import (
+    Discard,
+    InvalidEpisodesError,
+    JobContext,
+    JobHandler,
+    JobStoppedError,
+    JobTransaction,
+    Retry,
+)
 
 __all__ = [
     "DECISIONS",
@@ -72,6 +80,7 @@ __all__ = [
     "HttpRequest",
     "HttpResponse",
     "Identity",
+    "InvalidEpisodesError",
     "Job",
     "JobContext",
     "JobHandler",

@@ -1,12 +1,13 @@
 """What plugins run jobs with: handlers, the context that these are given, and how they say no."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
 
+from engine.domain.event import EpisodeId
 from engine.domain.fields import FieldError
 from engine.domain.job import Job
 from engine.errors import EngineError
@@ -17,6 +18,15 @@ class JobTransaction(Transaction, Protocol):
     """
     A database transaction that commits together with the job's completion, or not at all.
     """
+
+    async def create_episodes(self, given: Sequence[Mapping[str, Any]]) -> Sequence[EpisodeId]:
+        """
+        Create episodes, as if the submitter had posted each; the fields are those of `POST /episodes`.
+
+        They are checked, and the plugins' `validate_episode` is asked, before anything is written. Raises
+        InvalidEpisodesError with all that is wrong.
+        """
+        ...
 
 
 class JobContext(Protocol):
@@ -88,6 +98,20 @@ class Discard(Exception):  # noqa: N818 -- a wish, and no error of the handler's
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
+
+
+class InvalidEpisodesError(EngineError):
+    """
+    Some of the episodes must not be created; none is. `errors` has the place of each, from 0, and its field.
+    """
+
+    def __init__(self, errors: Sequence[tuple[int, FieldError]]) -> None:
+        place, error = errors[0]
+        super().__init__(
+            f"{len(errors)} fields of episodes are wrong; the first is {error.field} of number {place}: it "
+            f"{error.message}"
+        )
+        self.errors = tuple(errors)
 
 
 class JobStoppedError(EngineError):

@@ -13,7 +13,7 @@ from engine.store.trio_psycopg import TrioConnection
 
 _SQL = queries("episodes")
 # Episodes that one statement creates at most: it holds all their texts twice.
-BATCH = 500
+BATCH = 200
 
 
 async def create_episodes(

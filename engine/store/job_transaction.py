@@ -1,14 +1,23 @@
 """The transaction in which a handler writes: it commits with the job's completion, or not at all."""
 
-from typing import LiteralString
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, LiteralString
 
 import attrs
 import psycopg
 import trio
 
-from engine.domain.event import Event
+from engine.domain import episode as episodes
+from engine.domain.access import Identity, Role
+from engine.domain.episode import EpisodeChange
+from engine.domain.event import EpisodeId, Event, utc_now
+from engine.domain.fields import FieldError, Invalid
 from engine.domain.job import Job, JobChange
 from engine.errors import StoreUnavailableError
+from engine.hookspecs import InvalidEpisodesError
+from engine.store.episode_batch import BATCH, create_episodes
+from engine.store.events import Author
 from engine.store.jobs import Jobs, RefusedError, one_line
 from engine.store.transactions import PluginTransaction
 
@@ -23,6 +32,8 @@ class JobTransaction(PluginTransaction):
 
     job: Job
     jobs: Jobs
+    # Asks the plugins what is wrong with a new episode.
+    validate: Callable[[Identity, Mapping[str, Any]], Awaitable[Sequence[FieldError]]]
     # Events that it has appended to logs, to be told once they are committed.
     events: list[Event] = attrs.field(factory=list, init=False)
 
@@ -30,6 +41,38 @@ class JobTransaction(PluginTransaction):
     def _begin(self) -> LiteralString:
         # The pool's connections wait for the disk.
         return "begin"
+
+    async def create_episodes(self, given: Sequence[Mapping[str, Any]]) -> Sequence[EpisodeId]:
+        """
+        Create episodes, as if the submitter had posted each. Raises InvalidEpisodesError.
+        """
+        changes = await self._decided(given)
+        author = Author(user=self.job.submitted_by, request=self.job.request)
+        # Nobody can listen to a new episode: the feed brings the events to whom they concern, from the log.
+        async with self._working() as connection:
+            await create_episodes(connection, changes, author, self.epoch)
+        return [change.episode.id for change in changes]
+
+    async def _decided(self, given: Sequence[Mapping[str, Any]]) -> list[EpisodeChange]:
+        # The role that the submitter had is not kept with the job; it was at least this one.
+        identity = Identity(user=self.job.submitted_by, name=self.job.submitted_by, role=Role.EDITOR)
+        changes: list[EpisodeChange] = []
+        errors: list[tuple[int, FieldError]] = []
+        for place, one in enumerate(given):
+            if place % BATCH == 0:
+                await trio.lowlevel.checkpoint()
+            fields = episodes.parse_new(one)
+            if isinstance(fields, Invalid):
+                errors += ((place, error) for error in fields.errors)
+                continue
+            key = EpisodeId(str(uuid.uuid4()))
+            change = episodes.create(key, fields, user=identity.user, now=utc_now())
+            wrong = await self.validate(identity, change.episode.to_json())
+            errors += ((place, error) for error in wrong)
+            changes.append(change)
+        if errors:
+            raise InvalidEpisodesError(errors)
+        return changes
 
     async def complete(self, change: JobChange) -> Event | None:
         """

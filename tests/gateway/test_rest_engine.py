@@ -159,7 +159,7 @@ async def test_a_broken_plugin_is_quarantined_shown_and_resumed(start_greenroom)
         entry["name"]
         for entry in (await greenroom.request("GET", "engine/plugins", role="operator")).json["data"]
     ] == [
-        *("activity", "notifications", "audit", "stumbling"),
+        *("activity", "notifications", "audit", "imports", "renders", "stumbling"),
     ]
     assert (await until_answer(shown, lambda answer: answer.json["lag"] == 2)).json["state"] == "quarantined"
 

@@ -27,15 +27,16 @@ async def ignore(fraction):
 
 def children():
     """
-    The processes that this one has started, and that are still there.
+    The processes that draw for this one and are still there.
     """
     # They are the children of whichever thread has started them.
     tasks = Path("/proc/self/task").glob("*/children")
-    return [child for task in tasks for child in task.read_text().split()]
+    started = [child for task in tasks for child in task.read_text().split()]
+    return [child for child in started if b"plugins.drawing" in told_of(child, "cmdline")]
 
 
-def environment(pid):
-    return Path(f"/proc/{pid}/environ").read_bytes()
+def told_of(pid, what):
+    return Path(f"/proc/{pid}/{what}").read_bytes()
 
 
 async def test_a_picture_comes_back_and_how_far_it_had_got_before(tmp_path):
@@ -135,7 +136,7 @@ async def test_the_node_s_secrets_are_not_given_to_it(tmp_path, monkeypatch):
 
     async def told(fraction):
         (pid,) = children()
-        seen.append(environment(pid))
+        seen.append(told_of(pid, "environ"))
         await trio.lowlevel.checkpoint()
 
     with trio.fail_after(SOON):

@@ -71,7 +71,7 @@ def test_durations_are_seconds_and_sizes_are_bytes_in_the_tree():
     assert settings.database.statement_timeout == 1.5
     assert settings.server.max_body == 1024 * 1024
     assert settings.presence.reload_grace == 2.0
-    assert settings.plugins.enabled == ("activity", "notifications", "audit")
+    assert settings.plugins.enabled == ("activity", "notifications", "audit", "imports", "renders")
     assert settings.supervision.episode.restart == "transient"
 
 
