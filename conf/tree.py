@@ -151,6 +151,7 @@ class Realtime:
     ping_timeout: Live[Duration]
     replay_ring: Live[Count]
     replay_limit: Live[Count]
+    replay_size: Live[Size]
     position_interval: Live[Duration]
     position_check: Live[Duration]
 

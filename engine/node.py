@@ -326,6 +326,7 @@ class Node:
         self.catalog.retune(
             ring=catalog_ring(realtime),
             replay_limit=realtime.replay_limit,
+            replay_size=realtime.replay_size,
             position_interval=realtime.position_interval,
         )
         self.presence.interval = settings.presence.write_behind

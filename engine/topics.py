@@ -74,10 +74,10 @@ class Topics:
             episode.times = self._times()
             episode.presence.active_for = timedelta(seconds=presence.active_for)
             episode.presence.most = presence.diff_size
-            episode.log.retune(ring=realtime.replay_ring, replay_limit=realtime.replay_limit)
+            episode.log.retune(realtime)
         for actor in self._logs:
             actor.position_check = realtime.position_check
-            actor.log.retune(ring=realtime.replay_ring, replay_limit=realtime.replay_limit)
+            actor.log.retune(realtime)
 
     def episodes(self, supervisor: Supervisor) -> Registry[EpisodeId, EpisodeMessage]:
         """
@@ -135,6 +135,7 @@ class Topics:
             snapshot=self._catalog_snapshot,
             brought=brought,
             replay_limit=realtime.replay_limit,
+            replay_size=realtime.replay_size,
             ring=deque(maxlen=catalog_ring(realtime)),
             position_interval=realtime.position_interval,
         )
@@ -237,6 +238,7 @@ class Topics:
             head=head,
             snapshot=snapshot,
             replay_limit=realtime.replay_limit,
+            replay_size=realtime.replay_size,
             ring=deque(maxlen=realtime.replay_ring),
         )
 

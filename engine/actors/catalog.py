@@ -84,6 +84,8 @@ class CatalogActor:
     brought: LogPlace
     # The most events that a returning client is sent; who missed more gets a snapshot.
     replay_limit: int
+    # The most bytes of them, likewise.
+    replay_size: int
     # The newest brought events, in commit order, without a hole; bounded by its maxlen.
     ring: deque[Event]
     # Seconds between two messages that tell the position, at least.
@@ -113,12 +115,13 @@ class CatalogActor:
         """
         return CatalogPosition(self.brought, self.epoch, self._beyond.frozen())
 
-    def retune(self, *, ring: int, replay_limit: int, position_interval: float) -> None:
+    def retune(self, *, ring: int, replay_limit: int, replay_size: int, position_interval: float) -> None:
         """
-        Keep so many of the newest events, send so many at most, and tell the position so often.
+        Keep so many of the newest events, send so many and so much at most, and tell the position so often.
         """
         self.ring = deque(self.ring, maxlen=ring)
-        self.replay_limit, self.position_interval = replay_limit, position_interval
+        self.replay_limit, self.replay_size = replay_limit, replay_size
+        self.position_interval = position_interval
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """
@@ -188,6 +191,9 @@ class CatalogActor:
 
     async def _subscribe(self, wish: SubscribeCatalog) -> None:
         missed, recovered = await self._recover(wish.since)
+        replay = b"" if wish.opening is None else b"".join(map(wish.format.encode, missed))
+        if len(replay) > self.replay_size:
+            replay, recovered = b"", False
         snapshot = None
         if wish.wants_snapshot or (wish.wants_amends and wish.since is not None and not recovered):
             snapshot = await self.snapshot()
@@ -195,7 +201,7 @@ class CatalogActor:
         # No checkpoint from here on: nothing may be published between the replay and the subscription.
         opening = b""
         if wish.opening is not None:
-            opening = wish.opening(first) + b"".join(map(wish.format.encode, missed))
+            opening = wish.opening(first) + replay
         if wish.outlet.push(opening):
             self.hub.subscribe(CATALOG, wish.session, wish.outlet, wish.format)
         wish.reply.set(None)

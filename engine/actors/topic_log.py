@@ -9,6 +9,7 @@ from typing import TypeVar
 import attrs
 import trio
 
+from conf.settings import Realtime
 from engine.actors.messages import Channels, Message, Subscribed
 from engine.domain.event import Epoch, Event, Offset, Position, Topic
 from engine.domain.presence import SessionId
@@ -80,18 +81,20 @@ class TopicLog:
     snapshot: Snapshot
     # The most events that a returning client is sent; who missed more gets a snapshot.
     replay_limit: int
+    # The most bytes of them, likewise; nothing else bounds what one of them waits for.
+    replay_size: int
     # The newest published events, without a hole; bounded by its maxlen.
     ring: deque[Event]
     next: Offset = attrs.field(default=Offset(1), init=False)
     # Events that overtook an earlier one; emptied as soon as the gap is filled.
     _early: dict[Offset, Event] = attrs.field(factory=dict, init=False)
 
-    def retune(self, *, ring: int, replay_limit: int) -> None:
+    def retune(self, realtime: Realtime) -> None:
         """
-        Keep so many of the newest events, and send a returning client so many at most.
+        Keep as many of the newest events, and send a returning client as much at most, as these settings say.
         """
-        self.replay_limit = replay_limit
-        self.ring = deque(self.ring, maxlen=ring)
+        self.replay_limit, self.replay_size = realtime.replay_limit, realtime.replay_size
+        self.ring = deque(self.ring, maxlen=realtime.replay_ring)
 
     async def begin(self) -> None:
         """
@@ -165,13 +168,15 @@ class TopicLog:
         # Before the replay: it may find, and publish, more that was missed.
         snapshot = await self._present() if wish.wants_snapshot else None
         missed, recovered = await self._recover(wish.since)
+        replay = b"".join(map(wish.format.encode, missed))
+        if len(replay) > self.replay_size:
+            replay, recovered = b"", False
         if wish.since is not None and not recovered and snapshot is None:
             snapshot = await self._present()
         position = Position(Offset(self.next - 1), self.epoch)
         first = Subscribed(topic=self.topic, recovered=recovered, position=position, snapshot=snapshot)
         # No checkpoint from here on: nothing may be published between the replay and the subscription.
-        frames = [wish.format.encode(first), *map(wish.format.encode, missed)]
-        if wish.outlet.push(b"".join(frames)):
+        if wish.outlet.push(wish.format.encode(first) + replay):
             heard = wish.since.offset if wish.since is not None and recovered else position.offset
             self.hub.subscribe(self.topic, wish.session, wish.outlet, wish.format, after=heard)
             # After the subscription: the hub knows no topic without one, and would forget it.

@@ -23,8 +23,9 @@ class EngineOutlet:
     """
     Own what one session has not been sent yet, until it may write to a socket directly.
 
-    A client that comes for more while over `limit` bytes wait already is too slow: nothing more is taken,
-    what waits is dropped. The bound is on what waits before: a replay is one push, and bounded by itself.
+    A client for which over `limit` bytes wait already when more comes is too slow: nothing more is taken,
+    what waits is dropped. What is pushed while nothing waits, as a replay is, is bounded by who pushes it,
+    and does not count.
     A crash loses what waits; the client comes back with its position.
     """
 
@@ -57,8 +58,8 @@ class EngineOutlet:
             return False
         if not data:
             return True
+        self._bytes += len(data) if self._waiting else 0
         self._waiting.append(data)
-        self._bytes += len(data)
         self._news.set()
         return True
 

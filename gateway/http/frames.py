@@ -64,6 +64,25 @@ def payloads(frames: bytes) -> Iterator[str | bytes]:
         at = start + size
 
 
+def frames_of(frames: bytes, most: int) -> Iterator[memoryview]:
+    """
+    Joined frames in pieces of whole frames, each of at most so many bytes, or of one frame that is longer.
+    """
+    view = memoryview(frames)
+    begin = at = 0
+    while at < len(frames):
+        size, after = frames[at + 1], at + 2
+        if size == 126:
+            size, after = int.from_bytes(frames[after : after + 2], "big"), after + 2
+        elif size == 127:
+            size, after = int.from_bytes(frames[after : after + 8], "big"), after + 8
+        if begin < at and after + size - begin > most:
+            yield view[begin:at]
+            begin = at
+        at = after + size
+    yield view[begin:]
+
+
 def _frame(first: int, payload: bytes) -> bytes:
     size = len(payload)
     if size < 126:

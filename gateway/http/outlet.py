@@ -10,8 +10,9 @@ from typing import NamedTuple, Protocol
 import attrs
 import trio
 
-from gateway.http.frames import close_frame
+from gateway.http.frames import close_frame, frames_of
 from gateway.http.traffic import Backlogged
+from gateway.http.wire import PIECE
 
 # Under which name a WebSocket's scope offers its outlet, where it has one.
 OUTLET_EXTENSION = "greenroom.outlet"
@@ -40,6 +41,8 @@ class _Chunk(NamedTuple):
     since: float
     # A `write` does not count against the limit: whoever waits for it sends nothing more meanwhile.
     counts: bool
+    # Of what was pushed while nothing waited: it has its deadline from when it is its turn.
+    is_first: bool = False
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -51,6 +54,9 @@ class Outlet:
     `deadline` in seconds. A client that exceeds either is too slow: what has not been started is dropped,
     close code 4413 follows what has, and it has `grace` seconds to take that. A crash loses the backlog; the
     client reconnects and recovers from its position.
+
+    What is pushed while nothing waits is bounded by who pushes it: it does not count, and each piece of it
+    has the whole deadline. Else a client with a replay longer than the limit would never get beyond it.
     """
 
     # The standard library's socket, non-blocking: Trio's own has no send without a checkpoint.
@@ -101,9 +107,9 @@ class Outlet:
                 return False
             if sent == len(data):
                 return True
-        else:
-            sent = 0
-        self._enqueue(data, sent, counts=True)
+            self._enqueue_first(data, sent)
+            return True
+        self._enqueue(data, 0, counts=True)
         if self._pushed > self.limit:
             self._give_up()
             return False
@@ -162,17 +168,34 @@ class Outlet:
             self.kill()
             return len(data)  # nothing of it is to be queued
 
+    def _enqueue_first(self, data: bytes, sent: int) -> None:
+        whole = len(data) - sent <= PIECE
+        at = 0
+        for piece in [memoryview(data)] if whole else frames_of(data, PIECE):
+            if sent < at + len(piece):
+                rest = max(sent - at, 0)
+                if self._backlog is None:
+                    self._begin_backlog(is_begun=rest > 0)
+                self._append(_Chunk(piece[rest:], trio.current_time(), counts=False, is_first=True))
+            at += len(piece)
+
     def _enqueue(self, data: bytes, sent: int, *, counts: bool) -> None:
         if self._backlog is None:
-            self._backlog = deque()
-            self.behind.add(self)
-            self._pushed = 0
-            self._begun = sent > 0
-            self._nursery.start_soon(self._drain)
-        rest = memoryview(data)[sent:]
-        self._backlog.append(_Chunk(rest, trio.current_time(), counts))
-        self.pending += len(rest)
-        self._pushed += len(rest) if counts else 0
+            self._begin_backlog(is_begun=sent > 0)
+        self._append(_Chunk(memoryview(data)[sent:], trio.current_time(), counts))
+
+    def _begin_backlog(self, *, is_begun: bool) -> None:
+        self._backlog = deque()
+        self.behind.add(self)
+        self._pushed = 0
+        self._begun = is_begun
+        self._nursery.start_soon(self._drain)
+
+    def _append(self, chunk: _Chunk) -> None:
+        assert self._backlog is not None
+        self._backlog.append(chunk)
+        self.pending += len(chunk.data)
+        self._pushed += len(chunk.data) if chunk.counts else 0
 
     def _enqueue_latest(self) -> None:
         latest, self._latest = self._latest, {}
@@ -215,18 +238,30 @@ class Outlet:
             return
         self._taken += sent
         while self._backlog:
-            data, since, counts = self._backlog.popleft()
+            chunk = self._backlog.popleft()
+            data, counts = chunk.data, chunk.counts
             taken = min(sent, len(data))
             sent -= taken
             self.pending -= taken
             self._pushed -= taken if counts else 0
             if taken < len(data):
-                self._backlog.appendleft(_Chunk(data[taken:], since, counts))
+                self._backlog.appendleft(chunk._replace(data=data[taken:]))
                 self._begun = taken > 0
                 break
             self._begun = False
+            if chunk.is_first:
+                self._begin_next()
         while self._writers and self._writers[0][0] <= self._taken:
             self._writers.pop(0)[1].set()
+
+    def _begin_next(self) -> None:
+        # What waited behind a replay waited for that, and not for its client.
+        assert self._backlog is not None
+        now = trio.current_time()
+        if self._backlog and self._backlog[0].is_first:
+            self._backlog[0] = self._backlog[0]._replace(since=now)
+        else:
+            self._backlog = deque(chunk._replace(since=now) for chunk in self._backlog)
 
     def _give_up(self) -> None:
         assert self._backlog is not None

@@ -10,16 +10,19 @@ import trio
 @attrs.define(eq=False, kw_only=True)
 class QueueOutlet:
     """
-    Own what one client has not been sent yet: at most `limit` bytes.
+    Own what one client has not been sent yet: at most `limit` bytes, besides what was pushed while nothing
+    waited: a replay is bounded by who pushes it.
 
     A client that falls further behind is too slow: nothing more is taken, and `wait_slow` returns.
     """
 
     limit: int
     split: Callable[[bytes], Sequence[str]]
-    _waiting: deque[bytes] = attrs.field(factory=deque, init=False)
+    # Each with how much of it counts.
+    _waiting: deque[tuple[bytes, int]] = attrs.field(factory=deque, init=False)
     # The latest of each key, while something waits.
     _latest: dict[str, bytes] = attrs.field(factory=dict, init=False)
+    _is_sending: bool = attrs.field(default=False, init=False)
     _bytes: int = attrs.field(default=0, init=False)
     _news: trio.Event = attrs.field(factory=trio.Event, init=False)
     _slow: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -30,8 +33,9 @@ class QueueOutlet:
         """
         if self._slow.is_set():
             return False
-        self._waiting.append(data)
-        self._bytes += len(data)
+        counted = len(data) if self._waiting or self._is_sending else 0
+        self._waiting.append((data, counted))
+        self._bytes += counted
         if self._bytes > self.limit:
             self._slow.set()
             self._waiting.clear()
@@ -43,7 +47,7 @@ class QueueOutlet:
         """
         The same for what only counts as long as nothing newer is there.
         """
-        if not self._waiting:
+        if not self._waiting and not self._is_sending:
             return self.push(data)
         if self._slow.is_set():
             return False
@@ -58,10 +62,12 @@ class QueueOutlet:
             await self._news.wait()
             self._news = trio.Event()
             while self._waiting:
-                data = self._waiting.popleft()
+                data, counted = self._waiting.popleft()
+                self._is_sending = True
                 for message in self.split(data):
                     await send(message)
-                self._bytes -= len(data)
+                self._is_sending = False
+                self._bytes -= counted
                 if not self._waiting:
                     latest, self._latest = self._latest, {}
                     for newest in latest.values():

@@ -55,6 +55,7 @@ def catalog_without_store(mailbox: Mailbox[CatalogMessage], hub: Channels) -> Ca
         snapshot=snapshot,
         brought=LogPlace(0, 0),
         replay_limit=100,
+        replay_size=100_000,
         ring=deque(maxlen=100),
         position_interval=3600,
     )
@@ -166,15 +167,15 @@ class Stage:
     ended: trio.Event = attrs.field(factory=trio.Event)
     mailbox: Mailbox[EpisodeMessage] = attrs.field(factory=lambda: Mailbox(256, name="stage", idle=0.05))
 
-    async def start(self, *, ring: int = 100, replay_limit: int = 100) -> None:
+    async def start(self, *, ring: int = 100, replay_limit: int = 100, replay_size: int = 1_000_000) -> None:
         """
         Begin a life, and wait until it is ready.
         """
-        self.actor = self.topics(ring, replay_limit).episode(self.id, self.mailbox)
+        self.actor = self.topics(ring, replay_limit, replay_size).episode(self.id, self.mailbox)
         self.ended = trio.Event()
         await self.nursery.start(self._live, self.actor)
 
-    def topics(self, ring: int = 100, replay_limit: int = 100) -> Topics:
+    def topics(self, ring: int = 100, replay_limit: int = 100, replay_size: int = 1_000_000) -> Topics:
         """
         What makes actors, with short times.
         """
@@ -182,6 +183,7 @@ class Stage:
             "presence.tick": "20ms",
             "realtime.replay_ring": ring,
             "realtime.replay_limit": replay_limit,
+            "realtime.replay_size": replay_size,
         }
         return Topics(
             settings=load(None, environ={}, overrides=wanted).settings,

@@ -287,6 +287,20 @@ async def test_a_client_that_cannot_be_brought_up_to_date_gets_a_snapshot(stage,
     assert back.offsets == [7]
 
 
+async def test_a_client_that_missed_more_bytes_than_may_be_gets_a_snapshot(stage, client):
+    """
+    A few long events are as much as many short ones; what is owed to one client has a bound.
+    """
+    await stage.studio.write(stage.id, 5)
+    await stage.start(replay_size=200)
+    back, near = client("back"), client("near")
+    answer = await stage.subscribe(back, 1)
+    assert (answer["recovered"], answer["at"], back.offsets) == (False, 6, [])
+    assert answer["snapshot"]["episode"] == (await stage.studio.get(stage.id)).to_json()
+    assert (await stage.subscribe(near, 5))["recovered"]
+    assert near.offsets == [6]
+
+
 async def test_a_client_that_missed_as_many_as_may_be_is_brought_up_to_date(stage, client):
     """
     The limit belongs to what is replayed.

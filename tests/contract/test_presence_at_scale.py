@@ -138,6 +138,7 @@ class Crowd:
                 head=self._head,
                 snapshot=None,
                 replay_limit=10,
+                replay_size=10_000,
                 ring=deque(maxlen=10),
             ),
             presence=Presence(active_for=timedelta(seconds=ACTIVE_FOR)),

@@ -250,3 +250,19 @@ async def test_a_session_has_a_bounded_number_of_subscriptions(start_greenroom):
     assert (await bob.ask(type="subscribe", topic=topics[1]))["type"] == "ok"
     assert (await bob.ask(type="unsubscribe", topic=topics[0]))["type"] == "ok"
     assert (await bob.ask(type="subscribe", topic=topics[2]))["type"] == "ok"
+
+
+async def test_who_missed_more_than_may_wait_for_a_slow_client_is_told_all_of_it(start_greenroom):
+    """
+    A replay is no sign of slowness: else the same client would come back to the same 4413 again and again.
+    """
+    greenroom = await start_greenroom({"realtime.outlet_backlog": "1KiB"})
+    episode = await greenroom.create()
+    topic = f"episode:{episode['id']}"
+    [(epoch,)] = greenroom.rows("select value from engine_meta where name = 'epoch'")
+    await change(greenroom, episode, *(f"{number:03}" * 66 for number in range(2, 252)))
+    bob = await greenroom.connect()
+    assert await bob.ask(type="subscribe", topic=topic, since={"offset": 1, "epoch": epoch}) == {"type": "ok"}
+    subscribed, *missed = await bob.pending()
+    assert subscribed["recovered"]
+    assert offsets(missed) == list(range(2, 252))
