@@ -392,8 +392,7 @@ async def test_who_is_silent_for_long_is_shown_as_not_active_until_the_next_sign
     assert alice.viewers["bob"] == bob.viewers["bob"] == ("BOB", "viewing", False)
     assert alice.viewers["alice"] == ("ALICE", "viewing", True)
     assert len(alice.at) == heard + 1
-    meta = bob.meta()
-    crowd.hub.track(THERE, bob.session, meta)
+    crowd.hub.track(THERE, bob.session, meta := bob.meta())
     crowd.mailbox.tell_nowait(Heartbeat(bob.session, meta))
     await trio.sleep(2 * TICK)
     assert alice.viewers["bob"] == ("BOB", "viewing", True)
