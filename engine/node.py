@@ -17,6 +17,7 @@ from engine.actors.jobs import GIVE_BACK
 from engine.actors.log_actor import LogMessage
 from engine.actors.messages import Channels
 from engine.actors.meter import Meter
+from engine.actors.poller import GIVING_BACK
 from engine.actors.presence import PresenceWriter
 from engine.actors.retention import Retention
 from engine.domain.event import EpisodeId, Topic, UserId
@@ -34,7 +35,7 @@ from engine.runtime.supervisor import Strategy, Supervisor
 from engine.store.embedded import EmbeddedPostgres
 from engine.store.store import Store
 from engine.topics import Topics, catalog_ring, policy_of
-from engine.workshop import CHILDREN, Workshop
+from engine.workshop import CHILDREN, POLLER, Workshop
 
 Run = Callable[[trio.TaskStatus[None]], Awaitable[None]]
 
@@ -363,7 +364,7 @@ _TABLES = {
     "users": "episode",
     "plugins": "plugin",
     "answers": "plugin",
-    **dict.fromkeys(CHILDREN, "poller"),
+    **dict.fromkeys((*CHILDREN, POLLER), "poller"),
 }
 
 
@@ -372,6 +373,9 @@ def _child_settings(settings: Settings, name: str) -> Child:
     if name == "gateway":
         # Its drain is what the node's grace is for; a second more, and it is cut off.
         return attrs.evolve(child, grace=max(child.grace, settings.node.shutdown_grace + 1))
+    if name == POLLER:
+        # A poll that was under way when the node was told to stop ends by itself, and then it gives back.
+        return attrs.evolve(child, grace=max(child.grace, settings.node.shutdown_grace + GIVING_BACK))
     if name == "dispatcher":
         # Jobs have the same, and what is given back after it.
         return attrs.evolve(child, grace=max(child.grace, settings.node.shutdown_grace + GIVE_BACK))

@@ -268,7 +268,11 @@ class PluginHost:
         What the handler of this type finds wrong with a payload. Raises DecisionError.
         """
         check = self.jobs.by_type()[kind].check
-        return () if check is None else tuple(await self._ask_handler(kind, "check", check, payload) or ())
+        if check is None:
+            return ()
+        # A generator does its work, and raises, while it is read.
+        found = await self._ask_handler(kind, "check", lambda given: tuple(check(given) or ()), payload)
+        return tuple(found)
 
     async def unique_key(self, kind: str, payload: Mapping[str, Any]) -> str | None:
         """

@@ -16,9 +16,12 @@ from engine.actors.job_run import JobParts, JobRun, Stop
 from engine.actors.job_settler import Settler
 from engine.actors.job_statistics import JobStatistics
 from engine.actors.jobs import Dispatcher, Runnable
+from engine.actors.poller import Poller
+from engine.actors.reducer import SOURCE as SQS
 from engine.domain.event import Event, JobId
 from engine.domain.job import CancelWish, Job
 from engine.plugin_host import PluginHost
+from engine.queue_reader import backoff_of, poller_of
 from engine.runtime.foreign import Function
 from engine.runtime.supervisor import Strategy, Supervisor
 from engine.sources.postgres_queue import NAME as POSTGRES
@@ -30,6 +33,8 @@ from engine.topics import policy_of
 
 # The node's children that have to do with jobs, in the order of their start.
 CHILDREN = ("jobs", "settler", "progress", "keeper", "rescuer", "dispatcher")
+# And, if there is a queue to read, its poller: stopped first.
+POLLER = SQS
 Run = Callable[[trio.TaskStatus[None]], Awaitable[None]]
 
 
@@ -45,6 +50,8 @@ class Workshop:
     keeper: JobKeeper
     rescuer: JobRescuer
     desk: JobDesk
+    # None when no queue is to be read.
+    poller: Poller | None
     statistics: JobStatistics
     # Wakes the other nodes.
     ring: Callable[[], None]
@@ -121,21 +128,23 @@ class Workshop:
             due=dispatcher.due,
             chance=chance,
         )
+        desk = JobDesk(
+            jobs=store.jobs,
+            job_list=store.job_list,
+            plugins=plugins,
+            external_types=jobs.external_types,
+            committed=committed,
+            due=dispatcher.due,
+            wished=lambda wish, author: workshop.wished(wish, author),
+        )
         workshop = cls(
             supervisor=supervisor,
             dispatcher=dispatcher,
             settler=settler,
             keeper=keeper,
             rescuer=rescuer,
-            desk=JobDesk(
-                jobs=store.jobs,
-                job_list=store.job_list,
-                plugins=plugins,
-                external_types=jobs.external_types,
-                committed=committed,
-                due=dispatcher.due,
-                wished=lambda wish, author: workshop.wished(wish, author),
-            ),
+            desk=desk,
+            poller=poller_of(settings, store, desk, committed=committed),
             statistics=statistics,
             ring=ring,
         )
@@ -153,13 +162,17 @@ class Workshop:
             self.rescuer.run,
             self.dispatcher.run,
         )
-        return dict(zip(CHILDREN, runs, strict=True))
+        children = dict(zip(CHILDREN, runs, strict=True))
+        return children if self.poller is None else {**children, POLLER: self.poller.run}
 
     def sources(self) -> dict[str, dict[str, object]]:
         """
         The statistics of every source of jobs, by its name.
         """
-        return {POSTGRES: attrs.asdict(self.dispatcher.source.statistics())}
+        found = {POSTGRES: attrs.asdict(self.dispatcher.source.statistics())}
+        if self.poller is not None:
+            found[SQS] = attrs.asdict(self.poller.statistics())
+        return found
 
     def heard(self) -> None:
         """
@@ -182,6 +195,8 @@ class Workshop:
         """
         Claim nothing more; jobs have `grace` seconds to finish, then they are given back.
         """
+        if self.poller is not None:
+            self.poller.drain()
         self.dispatcher.drain(trio.current_time() + grace)
 
     def retune(self, settings: Settings) -> None:
@@ -195,6 +210,8 @@ class Workshop:
         self.dispatcher.source.lease = self.keeper.lease = self.rescuer.lease = jobs.lease
         self.rescuer.keep = jobs.keep
         self.desk.external_types = jobs.external_types
+        if self.poller is not None:
+            self.poller.backoff = backoff_of(settings)
         self.dispatcher.wake()
 
 

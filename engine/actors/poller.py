@@ -53,6 +53,7 @@ class Poller:
     is_paused: Callable[[], Awaitable[bool]]
     open_queue: Callable[[Sqs], Awaitable[SqsQueue]] = SqsQueue.open
     _paused: bool = attrs.field(default=False, init=False)
+    _draining: bool = attrs.field(default=False, init=False)
     _asked_pause_at: float = attrs.field(default=-math.inf, init=False)
     _held: Held = attrs.field(factory=Held, init=False)
     _facts: QueueFacts = attrs.field(default=QueueFacts(fifo=False, max_receives=None), init=False)
@@ -83,6 +84,12 @@ class Poller:
         finally:
             with trio.move_on_after(GIVING_BACK, shield=True):
                 await self._give_back(queue)
+
+    def drain(self) -> None:
+        """
+        The node is about to stop: begin no more polls.
+        """
+        self._draining = True
 
     def statistics(self) -> PollerStatistics:
         """
@@ -119,6 +126,8 @@ class Poller:
         while True:
             await self._wait_until(lambda: len(self._held) < self.settings.in_flight)
             await self._wait_resumed()
+            if self._draining:
+                await trio.sleep_forever()
             asked_at = trio.current_time()
             try:
                 deliveries = await queue.receive(min(BATCH, self.settings.in_flight - len(self._held)))

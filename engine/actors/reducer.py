@@ -1,7 +1,8 @@
 """The reducer of messages: submissions become jobs, reports of external workers become their transitions."""
 
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import attrs
 import structlog
@@ -10,10 +11,9 @@ from engine.actors.reports import Reports, job_of
 from engine.domain import job_request
 from engine.domain.envelope import Envelope, Report, Submit
 from engine.domain.event import Event, JobId, Request, UserId
-from engine.domain.fields import FieldError, Invalid, said
+from engine.domain.fields import Invalid, said
 from engine.domain.job_request import NewJob
-from engine.hookspecs import JobHandler
-from engine.job_intake import new_job
+from engine.plugin_host import DecisionError
 from engine.sources.reduction import APPLIED, UNCHANGED, Verdict
 from engine.store.episodes import Replay
 from engine.store.job_list import JobList
@@ -34,12 +34,12 @@ class JobReducer:
 
     jobs: Jobs
     job_list: JobList
-    handlers: Mapping[str, JobHandler]
-    external_types: Callable[[], Collection[str]]
+    # The desk's: a submission's fields with the defaults of their type, or what is wrong with them.
+    check: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any] | Invalid]]
     reports: Reports
-    # Who is told what was committed; who looks for jobs to run.
     committed: Callable[[Event], None]
-    wake: Callable[[], None]
+    # Told in how many seconds a job is due.
+    due: Callable[[float], None]
 
     async def __call__(self, messages: Sequence[Envelope]) -> Sequence[Verdict]:
         """
@@ -60,11 +60,11 @@ class JobReducer:
         verdicts: dict[int, Verdict] = {}
         wanted: dict[int, NewJob] = {}
         for place, (message, submission) in messages.items():
-            match self._wanted(message, submission):
-                case Invalid(errors):
-                    verdicts[place] = Verdict("refused", said(errors))
+            match await self._wanted(message, submission):
                 case NewJob() as job:
                     wanted[place] = job
+                case Verdict() as verdict:
+                    verdicts[place] = verdict
         if not wanted:
             return verdicts
         events = await self.jobs.submit(list(wanted.values()))
@@ -72,34 +72,37 @@ class JobReducer:
         queued = {job_of(event) for event in events}
         for event in events:
             self.committed(event)
-        if events:
-            self.wake()
         for place, job in wanted.items():
-            # Of one that stands in the batch twice, the second changes nothing.
-            verdicts[place] = APPLIED if job.id in queued else await self._why_not(job)
-            queued.discard(job.id)
+            if job.id in queued:
+                queued.remove(job.id)  # of one that stands in the batch twice, the second changes nothing
+                self.due(job.delay)
+                verdicts[place] = APPLIED
+            else:
+                verdicts[place] = await self._why_not(job)
         return verdicts
 
-    def _wanted(self, message: Envelope, submission: Submit) -> NewJob | Invalid:
+    async def _wanted(self, message: Envelope, submission: Submit) -> NewJob | Verdict:
         data = dict(submission.data)
         if message.subject is not None:
             kind, _, episode = message.subject.partition(":")
             if kind != "episode" or data.setdefault("episode_id", episode) != episode:
-                return Invalid((FieldError("subject", "must be episode:<id>, of the job's own episode"),))
+                return Verdict("refused", "subject must be episode:<id>, of the job's own episode")
         fields = job_request.parse(data)
+        if not isinstance(fields, Invalid):
+            try:
+                fields = await self.check(fields)
+            except DecisionError as error:
+                return Verdict("refused", str(error))
         if isinstance(fields, Invalid):
-            return _of_data(fields)
-        id_ = submission.job_id or str(uuid.uuid5(_NAMESPACE, f"{message.source}\n{message.id}"))
-        job = new_job(
-            self.handlers,
-            self.external_types(),
-            fields,
-            id=JobId(id_),
+            errors = (attrs.evolve(error, field=f"data.{error.field}") for error in fields.errors)
+            return Verdict("refused", said(errors))
+        return NewJob(
+            id=JobId(submission.job_id or str(uuid.uuid5(_NAMESPACE, f"{message.source}\n{message.id}"))),
             source=SOURCE,
             user=UserId(message.source),
             request=Request(mutation_id=message.id, traceparent=message.traceparent),
+            **fields,
         )
-        return _of_data(job) if isinstance(job, Invalid) else job
 
     async def _why_not(self, job: NewJob) -> Verdict:
         if await self.job_list.get(job.id) is not None:
@@ -108,7 +111,3 @@ class JobReducer:
             log.info("a job with this unique key has not ended yet", type=job.type, key=job.unique_key)
             return UNCHANGED
         return Verdict("refused", f"there is no episode {job.episode_id}")
-
-
-def _of_data(invalid: Invalid) -> Invalid:
-    return Invalid(tuple(attrs.evolve(error, field=f"data.{error.field}") for error in invalid.errors))

@@ -57,6 +57,8 @@ class Reports:
     # Seconds that a silent worker keeps its job.
     lease: float
     committed: Callable[[Event], None]
+    # Told in how many seconds a job is due.
+    due: Callable[[float], None]
     chance: Random
     _told_at: dict[JobId, float] = attrs.field(factory=dict, init=False)
 
@@ -103,6 +105,8 @@ class Reports:
             place, _, report = queue.waiting[0]
             if (event := events.get(id_)) is not None:
                 self.committed(event)
+                if (delay := changes[id_].delay) is not None:
+                    self.due(delay)
                 queue.tries = 0
                 if _is_all(event, report):
                     queue.waiting.popleft()

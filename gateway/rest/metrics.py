@@ -19,6 +19,17 @@ from gateway.rest.edge import Edge
 from gateway.rest.messages import Response
 from gateway.rest.plugin_metrics import PluginCollector
 
+# Of a poller's statistics, what is counted of messages.
+MESSAGE_COUNTS = (
+    "received",
+    "redelivered",
+    "applied",
+    "unchanged",
+    "refused",
+    "dead_lettered",
+    "deleted",
+    "given_back",
+)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -41,6 +52,7 @@ class NodeCollector(Collector):
         yield from self._mailboxes()
         yield from self._pools()
         yield from self._effects()
+        yield from self._queue()
 
     def _screens(self) -> Iterator[Metric]:
         hub, meter = self.node.hub.statistics(), self.node.meter
@@ -131,6 +143,18 @@ class NodeCollector(Collector):
         yield counters("notices_dropped", "Notices that a plugin was too slow for.", "plugin", dropped)
         yield gauges("plugin_quarantined", "1 while a plugin is quarantined.", "plugin", quarantined)
         yield gauges("effect_lag_events", "Events that a plugin has still to handle.", "plugin", lag)
+
+    def _queue(self) -> Iterator[Metric]:
+        if (poller := self.node.workshop.poller) is None:
+            return
+        seen = poller.statistics()
+        came = {name: getattr(seen, name) for name in MESSAGE_COUNTS}
+        yield counters("sqs_messages", "Messages of SQS: what came of them.", "what", came)
+        yield counter("sqs_failures", "Requests that SQS did not answer, or refused.", seen.failures)
+        yield gauge("sqs_held", "Messages that this node holds.", seen.held)
+        if seen.last_successful_poll_age is not None:
+            age = seen.last_successful_poll_age
+            yield gauge("sqs_poll_age_seconds", "How long ago SQS last answered a poll.", age)
 
 
 def registry_of(at: Edge) -> CollectorRegistry:

@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 
+from engine.actors.job_desk import JobDesk
 from engine.actors.reducer import JobReducer
 from engine.actors.reports import Reports
 from engine.domain import job as jobs
@@ -12,24 +13,36 @@ from engine.domain.envelope import Completed, Envelope, Failed, Progressed, Repo
 from engine.domain.event import JobId, utc_now
 from engine.domain.fields import FieldError
 from engine.domain.job import JobState
-from engine.hookspecs import JobHandler
+from engine.hookspecs import JobHandler, hookimpl
+from engine.plugin_host import PluginHost
 from tests.contract.crew import Crew, new_job
 
 EXTERNAL = "test.elsewhere"
 
 
 def _check(payload):
+    if "bug" in payload:
+        raise ZeroDivisionError("a bug of the plugin's")
     if "file" in payload:
         yield FieldError("file", "is not there")
 
 
-HANDLER = JobHandler(
-    type="test.noop",
-    run=lambda context: None,
-    max_attempts=7,
-    check=_check,
-    unique=lambda payload: payload.get("key"),
-)
+class Plugin:
+    """
+    Runs one type of jobs here.
+    """
+
+    @hookimpl
+    def job_handlers(self):
+        return [
+            JobHandler(
+                type="test.noop",
+                run=lambda context: None,
+                max_attempts=7,
+                check=_check,
+                unique=lambda payload: payload.get("key"),
+            )
+        ]
 
 
 @pytest.fixture
@@ -49,28 +62,32 @@ def heard():
 
 
 @pytest.fixture
-def reduce(store, heard):
+def due():
+    """
+    The seconds in which jobs were said to be due.
+    """
+    return []
+
+
+@pytest.fixture
+def reduce(store, heard, due):
     """
     A reducer that runs one type itself and knows another that is run elsewhere.
     """
-    handlers = {HANDLER.type: HANDLER}
-    reports = Reports(
+    plugins = PluginHost()
+    plugins.register(Plugin(), "test")
+    desk = JobDesk(
         jobs=store.jobs,
         job_list=store.job_list,
-        handlers=handlers,
-        lease=60.0,
+        plugins=plugins,
+        external_types=(EXTERNAL,),
         committed=heard.append,
-        chance=Random(7),
+        due=due.append,
+        wished=lambda wish, author: None,
     )
-    return JobReducer(
-        jobs=store.jobs,
-        job_list=store.job_list,
-        handlers=handlers,
-        external_types=lambda: [EXTERNAL],
-        reports=reports,
-        committed=heard.append,
-        wake=lambda: heard.append("wake"),
-    )
+    told = {"jobs": store.jobs, "job_list": store.job_list, "committed": heard.append, "due": due.append}
+    reports = Reports(handlers=plugins.jobs.by_type(), lease=60.0, chance=Random(7), **told)
+    return JobReducer(check=desk.check, reports=reports, **told)
 
 
 def submission(id_=None, *, job_id=None, subject=None, **data):
@@ -96,13 +113,15 @@ def outcomes(verdicts):
     return [verdict.outcome for verdict in verdicts]
 
 
-async def test_submissions_become_jobs_by_one_statement_and_whoever_runs_them_is_woken(reduce, crew, heard):
+async def test_submissions_become_jobs_by_one_statement_and_whoever_runs_them_is_woken(
+    reduce, crew, heard, due
+):
     """
     With the handler's defaults, the sender as the submitter, and the message as where it came from.
     """
     verdicts = await reduce([submission(f"m{number}", payload={"n": number}) for number in range(20)])
     assert outcomes(verdicts) == ["applied"] * 20
-    assert heard.pop() == "wake"
+    assert due == [0.0] * 20
     assert [event.type for event in heard] == ["job_queued"] * 20
     job = await crew.get(JobId(heard[3].data["job"]["id"]))
     assert (job.payload, job.max_attempts, job.source, job.submitted_by) == ({"n": 3}, 7, "sqs", "studio")
@@ -137,11 +156,12 @@ async def test_the_sender_may_choose_the_job_s_id(reduce, crew):
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        (submission(type="test.unknown"), "data.type is neither run by a plugin here nor"),
+        (submission(type="test.unknown"), "data.type must be one of test.elsewhere, test.noop"),
         (submission(type="Test"), "data.type must be lower case words"),
         (submission(priority=99), "data.priority must be an integer from 0 to 9"),
         (submission(colour="red"), "data.colour is not known here"),
         (submission(payload={"file": "x"}), "data.payload.file is not there"),
+        (submission(payload={"bug": True}), "plugin test could not decide: ZeroDivisionError"),
         (submission(episode_id=str(uuid.uuid4())), "there is no episode"),
         (submission(subject="catalog"), "subject must be episode:<id>"),
         (submission(subject="episode:17"), "data.episode_id must be a UUID"),
