@@ -5,6 +5,7 @@ import type {
   Episode,
   EpisodeStatus,
   GreenroomError,
+  Job,
   LiveEvent,
   Notification,
   PresenceState,
@@ -26,19 +27,6 @@ export interface EpisodeQuery {
   q?: string | null;
   sort?: "created_at" | "-created_at" | "episode_number" | "title" | "updated_at" | null;
   limit?: number | null;
-}
-
-export interface Job {
-  id: string;
-  type: string;
-  state: "queued" | "running" | "retry" | "completed" | "failed" | "cancelled";
-  attempt: number;
-  max_attempts: number;
-  progress: number | null;
-  episode_id: string | null;
-  error?: string | null;
-  result?: unknown;
-  [more: string]: unknown;
 }
 
 export type Failure = GreenroomError | ProblemError | Error;

@@ -26,33 +26,42 @@ export class ProblemError extends Error {
   }
 }
 
-/** Reads something again, by and by, once at a time; the latest wish counts. */
+/** Reads something again, by and by, once at a time; the latest wish counts, and nothing does after `stop`. */
 class Reading {
   #read;
+  #show;
+  #fail;
   #timer = null;
   #isOver = false;
   #isReading = false;
   #isWanted = false;
 
-  constructor(read) {
+  constructor(read, show, fail) {
     this.#read = read;
+    this.#show = show;
+    this.#fail = fail;
   }
 
   /** Read soon: something has changed. */
   soon() {
-    if (this.#timer === null && !this.#isOver) this.#timer = setTimeout(() => this.now(), Math.random() * SETTLE);
+    if (this.#timer !== null || this.#isOver) return;
+    this.#timer = setTimeout(() => this.now(), Math.random() * SETTLE);
   }
 
   async now() {
     clearTimeout(this.#timer);
     this.#timer = null;
-    if (this.#isOver) return;
     this.#isWanted = true;
     if (this.#isReading) return;
     this.#isReading = true;
     while (this.#isWanted && !this.#isOver) {
       this.#isWanted = false;
-      await this.#read(() => this.#isOver);
+      try {
+        const found = await this.#read();
+        if (!this.#isOver) this.#show(found);
+      } catch (error) {
+        if (!this.#isOver) this.#fail(error);
+      }
     }
     this.#isReading = false;
   }
@@ -77,14 +86,26 @@ export function createGreenroom(Vue, client) {
     return body;
   }
 
-  /** Run `begin(value, onEnd)` for the value now and for each later one; `onEnd` callbacks run before the next. */
-  function follow(source, begin) {
+  /**
+   * Run `begin(value, onEnd)` for the value now and for each later one; `onEnd` callbacks run before the next.
+   * What it throws, as it does once the client is closed, is the `error`.
+   */
+  function follow(source, error, begin) {
     watch(
       source,
-      (value, _, onCleanup) => {
+      async (value, _, onCleanup) => {
         const ends = [];
-        onCleanup(() => ends.forEach((end) => end()));
-        if (value) begin(value, (end) => ends.push(end));
+        let isOver = false;
+        onCleanup(() => {
+          isOver = true;
+          ends.forEach((end) => end());
+        });
+        if (!value) return;
+        try {
+          await begin(value, (end) => (isOver ? end() : ends.push(end)));
+        } catch (problem) {
+          if (!isOver) error.value = problem;
+        }
       },
       { immediate: true },
     );
@@ -118,31 +139,29 @@ export function createGreenroom(Vue, client) {
 
     follow(
       () => ({ text: parameters.value }),
-      ({ text }, onEnd) => {
+      error,
+      async ({ text }, onEnd) => {
         isLoading.value = true;
-        const reading = new Reading(async (isOver) => {
-          try {
-            const page = await ask(`episodes?${text}`);
-            if (isOver()) return;
-            [episodes.value, total.value, error.value] = [page.data, page.total, null];
-          } catch (problem) {
-            if (!isOver()) error.value = problem;
-          }
-          isLoading.value = false;
-        });
+        const reading = new Reading(
+          () => ask(`episodes?${text}`),
+          (page) => {
+            [episodes.value, total.value] = [page.data, page.total];
+            [error.value, isLoading.value] = [null, false];
+          },
+          (problem) => {
+            [error.value, isLoading.value] = [problem, false];
+          },
+        );
         const subscription = client.subscribe("catalog");
+        onEnd(() => (subscription.close(), reading.stop()));
         subscription.on("event", (event) => {
           if (!event.name.startsWith("episode_")) return;
           episodes.value = withEvent(episodes.value, event, isNewestFirst(text));
           reading.soon();
         });
         subscription.on("gap", () => reading.soon());
-        // Not before the events are heard: nothing happens in between.
-        subscription.ready.then(
-          () => reading.now(),
-          (refused) => (error.value = refused),
-        );
-        onEnd(() => (subscription.close(), reading.stop()));
+        await subscription.ready;
+        await reading.now(); // only now: what happens from here on, the events tell
       },
     );
     return { episodes, total, isLoading, error };
@@ -165,16 +184,14 @@ export function createGreenroom(Vue, client) {
 
     follow(
       () => toValue(id),
+      error,
       (key, onEnd) => {
         [episode.value, isDeleted.value, error.value, lastEvent.value] = [null, false, null, null];
-        const reading = new Reading(async (isOver) => {
-          try {
-            const newer = await ask(`episodes/${key}`);
-            if (!isOver()) show(newer);
-          } catch (problem) {
-            if (!isOver() && problem.status !== 404) error.value = problem;
-          }
-        });
+        const reading = new Reading(
+          () => ask(`episodes/${key}`),
+          show,
+          (problem) => problem.status !== 404 && (error.value = problem),
+        );
         const subscription = client.subscribe(`episode:${key}`, { snapshot: true });
         subscription.on("snapshot", (snapshot) => {
           isDeleted.value = snapshot.episode === null;
@@ -220,6 +237,7 @@ export function createGreenroom(Vue, client) {
 
     follow(
       () => toValue(id),
+      error,
       (key, onEnd) => {
         [viewers.value, total.value, error.value] = [[], 0, null];
         const presence = client.join(key, { state: shown.value, name });
@@ -295,30 +313,27 @@ export function createGreenroom(Vue, client) {
 
     follow(
       () => toValue(id),
+      error,
       async (key, onEnd) => {
         [job.value, error.value] = [null, null];
         let isOver = false;
         onEnd(() => (isOver = true));
-        try {
-          const first = await ask(`jobs/${key}`);
-          if (isOver) return;
-          job.value = first;
-          const reading = new Reading(async () => {
-            const newer = await ask(`jobs/${key}`);
-            if (!isOver) job.value = newer;
-          });
-          const subscription = client.subscribe(first.episode_id ? `episode:${first.episode_id}` : "jobs");
-          onEnd(() => (subscription.close(), reading.stop()));
-          subscription.on("event", ({ data }) => {
-            if (data.job?.id === key) job.value = { ...job.value, ...data.job, ...detailsOf(data) };
-          });
-          subscription.on("gap", () => reading.soon());
-          await subscription.ready;
-          // What happened before the events were heard.
-          await reading.now();
-        } catch (problem) {
-          if (!isOver) error.value = problem;
-        }
+        const first = await ask(`jobs/${key}`);
+        if (isOver) return;
+        job.value = first;
+        const reading = new Reading(
+          () => ask(`jobs/${key}`),
+          (newer) => (job.value = newer),
+          (problem) => (error.value = problem),
+        );
+        const subscription = client.subscribe(first.episode_id ? `episode:${first.episode_id}` : "jobs");
+        onEnd(() => (subscription.close(), reading.stop()));
+        subscription.on("event", ({ data }) => {
+          if (data.job?.id === key) job.value = { ...job.value, ...data.job, ...detailsOf(data) };
+        });
+        subscription.on("gap", () => reading.soon());
+        await subscription.ready;
+        await reading.now(); // what happened before the events were heard
       },
     );
     const post = (verb) => ask(`jobs/${toValue(id)}/${verb}`, { method: "POST" });

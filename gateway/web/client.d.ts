@@ -55,6 +55,20 @@ export interface Episode {
   updated_at: string;
 }
 
+/** A job, as its events and snapshots show it; REST shows more. */
+export interface Job {
+  id: string;
+  type: string;
+  state: "queued" | "running" | "retry" | "completed" | "failed" | "cancelled";
+  attempt: number;
+  max_attempts: number;
+  progress: number | null;
+  episode_id: string | null;
+  error?: string | null;
+  result?: unknown;
+  [more: string]: unknown;
+}
+
 export interface Notification {
   id: string;
   userId: string;
@@ -90,6 +104,10 @@ export interface CatalogSnapshot {
 export interface EpisodeSnapshot {
   episode: Episode | null;
   viewers: Viewer[];
+  jobs?: Job[];
+}
+export interface JobsSnapshot {
+  jobs: Job[];
 }
 export interface UserSnapshot {
   notifications: Notification[];
@@ -101,7 +119,9 @@ export type SnapshotOf<Topic extends string> = Topic extends "catalog"
     ? EpisodeSnapshot
     : Topic extends `user:${string}`
       ? UserSnapshot
-      : any;
+      : Topic extends "jobs"
+        ? JobsSnapshot
+        : any;
 
 /** The client cannot do what was asked of it; the message says why. */
 export class GreenroomError extends Error {}
@@ -185,7 +205,7 @@ export interface Identity {
 export interface Options {
   /** The node's address, by default the page's own origin. */
   url?: string;
-  backoff?: { first: number; cap: number };
+  backoff?: { first?: number; cap?: number };
   steady?: number;
   connectTimeout?: number;
   pingInterval?: number;

@@ -11,7 +11,7 @@
  * From top to bottom: errors, small parts, one connection, topics, presence, staying connected, the client.
  */
 
-// ---- What the client hands out -----------------------------------------------------------------------------
+// ---- What the client hands out ----------------------------------------------------------------------------
 
 /** The client cannot do what was asked of it; the message says why. */
 export class GreenroomError extends Error {
@@ -38,7 +38,7 @@ export class ClosedError extends GreenroomError {
   }
 }
 
-/** The connection was lost, or time was up, before the node replied: it may have done what was asked, or not. */
+/** The connection was lost, or time was up, before the node replied: it may have done it, or not. */
 export class LostError extends GreenroomError {}
 
 /** An event frame as users get it. @param {object} frame */
@@ -63,7 +63,7 @@ function isSamePosition(one, other) {
   return one === other || (one && other && one.offset === other.offset && one.epoch === other.epoch);
 }
 
-// ---- Bounds and times (milliseconds, where nothing else is said) ---------------------------------------------
+// ---- Bounds and times (milliseconds, where nothing else is said) ------------------------------------------
 
 const DEFAULTS = Object.freeze({
   /** Between two connections, with full jitter, besides what the node asks for. */
@@ -103,7 +103,7 @@ const TRY_AGAIN = { first: 100, cap: 10_000 };
 const LIST_AGAIN = { first: 1_000, cap: 60_000 };
 const VIEWERS_PAGE = 200;
 
-// ---- Small parts -----------------------------------------------------------------------------------------------
+// ---- Small parts ------------------------------------------------------------------------------------------
 
 /** Callbacks by name. One that throws stops nobody else. */
 class Callbacks {
@@ -203,7 +203,7 @@ function addresses(url) {
   };
 }
 
-// ---- One connection ----------------------------------------------------------------------------------------------
+// ---- One connection ---------------------------------------------------------------------------------------
 
 /** Lets messages out no faster than a node takes them. */
 class Pace {
@@ -433,7 +433,7 @@ class Session {
   }
 }
 
-// ---- Topics --------------------------------------------------------------------------------------------------------
+// ---- Topics -----------------------------------------------------------------------------------------------
 
 /**
  * One subscription: what it heard, each event once and in order, for callbacks or for an iteration.
@@ -483,7 +483,7 @@ export class Subscription {
     return this.#ready.promise;
   }
 
-  /** Whether everything is told as it happens; false while the connection is lost, or something is made up for. */
+  /** Whether everything is told as it happens; false while the connection is lost, or a hole is filled. */
   get isLive() {
     return this.#reader.isListening;
   }
@@ -834,7 +834,7 @@ class Channel {
   }
 }
 
-// ---- Presence --------------------------------------------------------------------------------------------------------
+// ---- Presence ---------------------------------------------------------------------------------------------
 
 /**
  * Who is present on one episode, while this client is one of them. While the client is not live, it shows
@@ -1014,7 +1014,7 @@ export class Presence {
   }
 }
 
-// ---- Staying connected -----------------------------------------------------------------------------------------------
+// ---- Staying connected ------------------------------------------------------------------------------------
 
 /** What happens around the page that a connection should know of. In Node nothing does. */
 class Surroundings {
@@ -1135,7 +1135,8 @@ class Line {
   #notBefore = 0;
   #due = null;
 
-  /** `user` has `restore(session)`, `hear(message, session)`, `lose()`, `stateChanged(previous)`, `end(error)`. */
+  /** `user` has `restore(session, welcome)`, `hear(message, session)`, `lose()`, `stateChanged(previous)` and
+   *  `end(error)`. */
   constructor(url, tokens, options, user) {
     this.#url = url;
     this.tokens = tokens;
@@ -1253,7 +1254,7 @@ class Line {
   }
 }
 
-// ---- The client ----------------------------------------------------------------------------------------------------------
+// ---- The client -------------------------------------------------------------------------------------------
 
 /**
  * Own what its page wants to hear of and where it is present, over all connections. `connect` makes it.
@@ -1274,8 +1275,9 @@ export class Client {
   constructor({ url, token, getToken, ...options }) {
     const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
     this.#options = { ...DEFAULTS, WebSocket: globalThis.WebSocket, fetch: globalThis.fetch, ...given };
+    this.#options.backoff = { ...DEFAULTS.backoff, ...given.backoff };
     if (typeof this.#options.WebSocket !== "function") {
-      throw new TypeError("there is no WebSocket here: give one as an option (in Node before 22, that of `ws`)");
+      throw new TypeError("there is no WebSocket here: give one as an option (in Node before 22, npm's `ws`)");
     }
     const { http, socket } = addresses(url);
     this.#http = http;
@@ -1369,7 +1371,8 @@ export class Client {
   }
 
   /**
-   * Ask a plugin, once: waits for a connection and for the reply, both within `timeout`.
+   * Ask a plugin, once (`name` is `<plugin>.<name>`), for its result: waits for a connection and for the reply,
+   * both within `timeout`.
    * Rejects with RefusedError, LostError, ClosedError.
    */
   async call(name, args = null, { timeout = this.#options.callTimeout } = {}) {
@@ -1380,8 +1383,7 @@ export class Client {
       if (performance.now() >= giveUpAt) throw late; // told already
       return this.#session().ask({ type: "call", name, args });
     })();
-    const { type, ref, ...reply } = await within(timeout, asked, late);
-    return "result" in reply ? reply.result : reply;
+    return (await within(timeout, asked, late)).result ?? null;
   }
 
   /** How many milliseconds the node takes to reply. */
@@ -1470,7 +1472,8 @@ export class Client {
       session.tell({ type: "unsubscribe", topic: CATALOG });
     }
     // The catalog first: what is told of an episode from then on, the catalog's subscriptions hear, too.
-    const channels = [...this.#channels.values()].sort((one) => (one.topic === CATALOG ? -1 : 0));
+    const isCatalog = ({ topic }) => Number(topic === CATALOG);
+    const channels = [...this.#channels.values()].sort((one, other) => isCatalog(other) - isCatalog(one));
     await Promise.all([
       ...channels.map((channel) => channel.recover()),
       ...[...this.#presences.values()].map((presence) => presence.restore(session)),

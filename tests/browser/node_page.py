@@ -154,3 +154,11 @@ async def rename(greenroom: RunningNode, episode: str, titles: str) -> None:
     """
     for title in titles:
         assert (await greenroom.request("PATCH", f"episodes/{episode}", {"title": title})).status == 200
+
+
+async def states(page: NodePage) -> list[str]:
+    """
+    Through which states `kept.client` has gone.
+    """
+    found: list[str] = await page.run("return kept.states")
+    return found

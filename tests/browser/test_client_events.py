@@ -1,9 +1,16 @@
 """The JavaScript client under Node, against a real node: events, once each and in order."""
 
-import pytest
+from collections.abc import Awaitable, Callable
 
+import pytest
+import trio
+
+from engine.domain.access import Identity
+from engine.hookspecs import Refused, hookimpl
 from tests.browser.node_page import NodePage, ScriptError, rename, url
 from tests.gateway.node_fixture import NOBODYS, RunningNode
+
+Start = Callable[..., Awaitable[RunningNode]]
 
 
 async def test_a_subscription_shows_how_things_stand_and_then_what_happens(
@@ -196,6 +203,39 @@ async def test_what_is_refused_says_why_and_the_client_goes_on(
         with pytest.raises(ScriptError) as wrong:
             await page.run(script)
         assert wrong.value.name == "TypeError"
+
+
+async def test_a_plugin_is_asked(
+    start_greenroom: Callable[..., Awaitable[RunningNode]], page: NodePage
+) -> None:
+    """
+    Its answer, its refusal, and no answer in time; a call that waits for a connection ends in time, too.
+    """
+
+    class Dice:
+        @hookimpl
+        async def call(self, identity: Identity, name: str, args: object) -> object:
+            if name == "wait":
+                await trio.sleep_forever()
+            return {"who": identity.user, "args": args} if name == "roll" else Refused("no", f"no {name}")
+
+    greenroom = await start_greenroom(plugins={"dice": Dice()})
+    await page.connect(url(greenroom), greenroom.token())
+    answer = await page.run("return await kept.client.call('dice.roll', [1, 6])")
+    assert answer == {"who": "alice@example.com", "args": [1, 6]}
+    for script, name, code in (
+        ("await kept.client.call('dice.throw')", "RefusedError", "no"),
+        ("await kept.client.call('dice.wait', null, {timeout: 50})", "LostError", None),
+        (
+            "const nobody = connect({url: 'http://127.0.0.1:9', token: 'x'});"
+            "try { await nobody.call('dice.roll', null, {timeout: 50}) } finally { nobody.close() }",
+            "LostError",
+            None,
+        ),
+    ):
+        with pytest.raises(ScriptError) as failed:
+            await page.run(script)
+        assert (failed.value.name, failed.value.code) == (name, code)
 
 
 async def test_rest_is_reached_with_the_client_s_token(greenroom: RunningNode, page: NodePage) -> None:

@@ -1,5 +1,6 @@
 """The JavaScript client comes back by itself: nothing missed, nothing twice, or it says so."""
 
+import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -7,7 +8,7 @@ import pytest
 import trio
 
 from tests.acceptance.outside import Program
-from tests.browser.node_page import NodePage, ScriptError, rename, url
+from tests.browser.node_page import NodePage, rename, states, url
 from tests.gateway.chaos_proxy import ChaosProxy, chaos
 from tests.gateway.node_fixture import RunningNode
 from tests.gateway.scripted_node import scripted
@@ -19,11 +20,6 @@ Start = Callable[..., Awaitable[RunningNode]]
 async def proxy(greenroom: RunningNode) -> AsyncIterator[ChaosProxy]:
     async with chaos(greenroom.port) as running:
         yield running
-
-
-async def states(page: NodePage) -> list[str]:
-    found: list[str] = await page.run("return kept.states")
-    return found
 
 
 async def test_after_a_cut_comes_exactly_what_was_missed(
@@ -62,6 +58,57 @@ async def test_after_a_cut_comes_exactly_what_was_missed(
     await page.run("await kept.client.ping()")
     assert sorted(await page.run("return kept.taken")) == ["B", "C", "D", "E", "F", other["title"]]
     assert await states(page) == ["live", "stale", "recovering", "live"]
+
+
+async def test_whatever_the_network_does_each_event_comes_once_and_in_order(
+    greenroom: RunningNode, proxy: ChaosProxy, page: NodePage
+) -> None:
+    """
+    Cut at any moment, again and again, while three subscriptions hear of two episodes.
+    """
+    one, other = (await greenroom.create("One"))["id"], (await greenroom.create("Other"))["id"]
+    chance = random.Random(11)
+    await page.connect(proxy.url, greenroom.token(), buffer=8)
+    await page.subscribe(f"episode:{one}")
+    await page.run(
+        """
+        kept.ids = [];
+        kept.list = await kept.client.subscribe("catalog").ready;
+        kept.list.on("event", (event) => kept.ids.push(event.id));
+        kept.second = await kept.client.subscribe(`episode:${argument}`).ready;
+        kept.taken = [];
+        (async () => {
+          for await (const item of kept.second) {
+            kept.taken.push(item.position.offset);
+            await new Promise((slowly) => setTimeout(slowly, 3)); // often behind
+          }
+        })();
+        """,
+        other,
+    )
+
+    async def cut_now_and_then() -> None:
+        while True:
+            await trio.sleep(chance.uniform(0.05, 0.4))
+            proxy.cut()
+
+    count = 120
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cut_now_and_then)
+        for number in range(count):
+            for episode in (one, other):
+                await rename(greenroom, episode, "AB"[number % 2])
+            await trio.sleep(chance.uniform(0, 0.02))
+        nursery.cancel_scope.cancel()
+    offsets = list(range(2, count + 2))
+    await page.until(f"kept.taken.length >= {count} && kept.ids.length >= {2 * count}")
+    await page.until(f"kept.heard.filter(Number).length >= {count}")
+    await page.run("await kept.client.ping()")
+    assert [each for each in await page.run("return kept.heard") if each != "recovered"] == offsets
+    assert await page.run("return kept.taken") == offsets
+    ids = await page.run("return kept.ids")
+    assert len(ids) == len(set(ids)) == 2 * count
+    assert proxy.accepted > 5
 
 
 async def test_what_cannot_be_recovered_is_a_gap_with_how_things_stand(
@@ -190,130 +237,6 @@ async def test_a_client_too_slow_is_closed_and_recovers(start_greenroom: Start, 
     heard = await page.heard(count + 1)
     assert [each for each in heard if each != "recovered"] == list(range(2, count + 2))
     assert await states(page) == ["live", "stale", "recovering", "live"]
-
-
-@pytest.mark.parametrize("code", [4400, 4401, 4403, 4409])
-async def test_after_a_final_code_the_client_does_not_come_back(page: NodePage, code: int) -> None:
-    """
-    Everyone who waits is told why.
-    """
-    async with scripted() as node:
-        await page.connect(node.url, "token")
-        await page.run("kept.ended = []; kept.s = kept.client.subscribe('catalog')")
-        await page.run("kept.s.on('end', (error) => kept.ended.push(error.code))")
-        await node.wait_received("subscribe", 1)
-        await node.close(code)
-        await page.wait_state("closed")
-        assert await page.run("return [kept.client.error.code, kept.ended]") == [code, [code]]
-        with pytest.raises(ScriptError) as closed:
-            await page.run("for await (const _ of kept.s);")
-        assert (closed.value.name, closed.value.code) == ("ClosedError", code)
-        with pytest.raises(ScriptError):
-            await page.run("kept.client.subscribe('catalog')")
-        assert node.count == 1
-
-
-async def test_a_refused_token_closes_the_client(greenroom: RunningNode, page: NodePage) -> None:
-    """
-    4401 of the real node, at once.
-    """
-    with pytest.raises(ScriptError) as refused:
-        await page.connect(url(greenroom), "nonsense")
-    assert (refused.value.name, refused.value.code) == ("ClosedError", 4401)
-
-
-async def test_a_token_is_replaced_without_a_new_connection(
-    greenroom: RunningNode, proxy: ChaosProxy, page: NodePage
-) -> None:
-    """
-    The session outlives the token that it began with, and nobody notices.
-    """
-    await page.run(
-        """
-        kept.tokens = argument.tokens;
-        kept.states = [];
-        kept.client = connect({ url: argument.url, getToken: async () => kept.tokens.shift() });
-        kept.client.on("state", (state) => kept.states.push(state));
-        await kept.client.ready();
-        """,
-        {"tokens": [greenroom.token(ttl=3), greenroom.token(ttl=600)], "url": proxy.url},
-    )
-    await page.until("kept.tokens.length === 0")
-    await trio.sleep(2)  # beyond the end of the first; only the clock can tell
-    await page.run("await kept.client.ping()")
-    assert await states(page) == ["live"]
-    assert proxy.accepted == 1
-
-
-async def test_an_expired_token_is_renewed_by_who_can_and_final_to_who_cannot(page: NodePage) -> None:
-    """
-    4440 with `getToken` is one more connection, until that has none; with a fixed token it is the end.
-    """
-    async with scripted() as node:
-        await page.run(
-            "const tokens = ['one', 'two']; const backoff = { first: 1, cap: 1 };"
-            "kept.client = connect({url: argument, backoff, getToken: () => tokens.shift()});"
-            "await kept.client.ready();",
-            node.url,
-        )
-        await node.close(4440, reconnect_after=0, resume=True)
-        found = await node.wait_received("connect", 2)
-        assert [each["token"] for each in found] == ["one", "two"]
-        await page.wait_state("live")
-        await node.close(4440, reconnect_after=0, resume=True)
-        await page.wait_state("closed")
-        assert "nobody is signed in" in await page.run("return kept.client.error.message")
-        await page.connect(node.url, "fixed")
-        await node.close(4440, reconnect_after=0, resume=True)
-        await page.wait_state("closed")
-        assert await page.run("return kept.client.error.code") == 4440
-
-
-async def test_a_getter_of_tokens_that_fails_is_asked_again(greenroom: RunningNode, page: NodePage) -> None:
-    """
-    The service that issues tokens may be away, too.
-    """
-    trouble = await page.run(
-        """
-        let times = 0;
-        const client = connect({
-          url: argument.url,
-          backoff: { first: 1, cap: 5 },
-          getToken: async () => {
-            if (++times < 3) throw new TypeError("fetch failed");
-            return argument.token;
-          },
-        });
-        await client.ready();
-        client.close();
-        return client.trouble;
-        """,
-        {"url": url(greenroom), "token": greenroom.token()},
-    )
-    assert trouble == "no token: fetch failed"
-
-
-async def test_the_ws_package_serves_where_node_has_no_websocket(
-    greenroom: RunningNode, page: NodePage
-) -> None:
-    """
-    Node 20 has none of its own: `WebSocket` is an option. A node that is not there is tried again.
-    """
-    recovered = await page.run(
-        """
-        const client = connect({ ...argument, WebSocket: ws, backoff: { first: 5, cap: 20 } });
-        await client.ready();
-        const { userId } = client.identity;
-        client.close();
-        const nobody = connect({ ...argument, url: "http://127.0.0.1:9", WebSocket: ws });
-        await new Promise((soon) => setTimeout(soon, 100));
-        const { state } = nobody;
-        nobody.close();
-        return [userId, state, client.state];
-        """,
-        {"url": url(greenroom), "token": greenroom.token()},
-    )
-    assert recovered == ["alice@example.com", "connecting", "closed"]
 
 
 async def test_many_subscriptions_come_back_below_the_node_s_limits(
