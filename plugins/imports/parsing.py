@@ -13,7 +13,7 @@ from plugins.imports.rows import MAX_FIELDS, Mistake, UnreadableError, told
 
 READERS = {".csv": csv_rows, ".json": json_rows}
 MAX_BYTES = 8 * 1024 * 1024
-MAX_EPISODES = 10_000
+MAX_EPISODES = 5_000
 # As many mistakes are told; of more, only how many they are.
 MAX_TOLD = 50
 # After so many episodes it is told how far it has got.

@@ -132,7 +132,7 @@ def test_no_more_episodes_are_read_than_one_file_may_have():
     """
     assert len(parsed(".csv", "title\n" + "A\n" * MAX_EPISODES)) == MAX_EPISODES
     (told,) = mistakes(".csv", "title\n" + "A\n" * (MAX_EPISODES + 500))
-    assert told == "line 10002: is beyond the 10,000 episodes that one file may have; split it"
+    assert told == "line 5002: is beyond the 5,000 episodes that one file may have; split it"
 
 
 def test_it_is_told_how_far_the_checking_has_got_and_may_be_ended_there():
