@@ -109,4 +109,4 @@ def _fitting(word: str, font: ImageFont.FreeTypeFont, width: float) -> int:
 @lru_cache(maxsize=4096)
 def _has(char: str) -> bool:
     font = font_of(20)
-    return bytes(font.getmask(char)) != bytes(font.getmask(_NOBODYS))
+    return stencil(char, font)[0].tobytes() != stencil(_NOBODYS, font)[0].tobytes()
