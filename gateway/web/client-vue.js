@@ -48,6 +48,11 @@ class Reading {
     this.#timer = setTimeout(() => this.now(), Math.random() * SETTLE);
   }
 
+  /** What is just being read may be older than what was heard meanwhile. */
+  doubt() {
+    this.#isWanted = true;
+  }
+
   async now() {
     clearTimeout(this.#timer);
     this.#timer = null;
@@ -329,7 +334,9 @@ export function createGreenroom(Vue, client) {
         const subscription = client.subscribe(first.episode_id ? `episode:${first.episode_id}` : "jobs");
         onEnd(() => (subscription.close(), reading.stop()));
         subscription.on("event", ({ data }) => {
-          if (data.job?.id === key) job.value = { ...job.value, ...data.job, ...detailsOf(data) };
+          if (data.job?.id !== key) return;
+          job.value = { ...job.value, ...data.job, ...detailsOf(data) };
+          reading.doubt();
         });
         subscription.on("gap", () => reading.soon());
         await subscription.ready;
@@ -364,12 +371,11 @@ function isNewestFirst(parameters) {
   );
 }
 
-function detailsOf({ error, result, nextRunAt }) {
-  return {
-    ...(error === undefined ? {} : { error }),
-    ...(result === undefined ? {} : { result }),
-    ...(nextRunAt === undefined ? {} : { next_run_at: nextRunAt }),
-  };
+/** What a job's event has beside the job, under REST's names. */
+function detailsOf({ error, result, message, nextRunAt: next_run_at }) {
+  return Object.fromEntries(
+    Object.entries({ error, result, message, next_run_at }).filter(([, value]) => value !== undefined),
+  );
 }
 
 function isPageHidden() {

@@ -5,8 +5,11 @@ import { pathToFileURL } from "node:url";
 
 const [clientPath] = process.argv.slice(2);
 const require = createRequire(import.meta.url);
+const client = pathToFileURL(clientPath);
 const page = {
-  ...(await import(pathToFileURL(clientPath))),
+  ...(await import(client)),
+  ...(await import(new URL("client-vue.js", client))),
+  Vue: await import("vue"),
   /** The WebSocket of npm's `ws`, for Node before 22. */
   ws: require("ws").WebSocket,
   /** What the test keeps from one evaluation to the next. */
