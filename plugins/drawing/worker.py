@@ -4,12 +4,12 @@ import json
 import resource
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from engine.domain.fields import Invalid
+from engine.domain.fields import FieldError, Invalid
 from plugins.beneath import FileRefusedError, read_beneath
 from plugins.drawing.canvas import draw, png
 from plugins.drawing.images import MAX_BYTES, ImageRefusedError, Images
@@ -25,7 +25,7 @@ MAX_MEMORY = 2 * 1024 * 1024 * 1024
 MAX_CPU = 300
 # How much of the work is done before the picture is encoded.
 BEFORE_ENCODING = 0.8
-# Characters that the font lacks, as many as are told.
+# Wrong fields, and characters that the font lacks, as many as are told.
 MAX_TOLD = 20
 
 
@@ -35,7 +35,7 @@ def drawn(order: Order, progressed: Callable[[float], None]) -> Drawn:
     """
     layers = read_layers(order.layers, order.width, order.height)
     if isinstance(layers, Invalid):
-        raise UndrawableError("\n".join(f"{error.field} {error.message}" for error in layers.errors))
+        raise UndrawableError(_list(layers.errors))
     images = Images(lambda path: read_beneath(order.data_dir, FOLDER, path, MAX_BYTES))
     try:
         canvas = draw(
@@ -53,6 +53,12 @@ def drawn(order: Order, progressed: Callable[[float], None]) -> Drawn:
     lacking = missing("".join(layer.text for layer in layers if isinstance(layer, Text)))
     warnings = [f"the font has no {' '.join(lacking[:MAX_TOLD])}"] if lacking else []
     return Drawn(png=picture, warnings=warnings)
+
+
+def _list(errors: Sequence[FieldError]) -> str:
+    lines = [f"{error.field} {error.message}" for error in errors[:MAX_TOLD]]
+    more = [f"and {len(errors) - MAX_TOLD} more"] if len(errors) > MAX_TOLD else []
+    return "\n".join((*lines, *more))
 
 
 def main(source: BinaryIO, target: BinaryIO) -> None:

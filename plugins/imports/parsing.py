@@ -16,6 +16,8 @@ MAX_BYTES = 8 * 1024 * 1024
 MAX_EPISODES = 5_000
 # As many mistakes are told; of more, only how many they are.
 MAX_TOLD = 50
+# And as many characters of them: a job's error has 4,000.
+MAX_TEXT = 3000
 # After so many episodes it is told how far it has got.
 STEP = 100
 
@@ -30,16 +32,23 @@ class Refused:
     count: int
 
     def __str__(self) -> str:
-        head = f"{self.count} mistake{'s' if self.count > 1 else ''}, nothing was imported"
-        more = self.count - len(self.mistakes)
-        return "\n".join((head, *map(str, self.mistakes), *([f"and {more} more"] if more else [])))
+        lines = [f"{self.count} mistake{'s' if self.count > 1 else ''}, nothing was imported"]
+        room = MAX_TEXT
+        for mistake in self.mistakes[:MAX_TOLD]:
+            line = str(mistake)
+            if (room := room - len(line) - 1) < 0:
+                break
+            lines.append(line)
+        if more := self.count - len(lines) + 1:
+            lines.append(f"and {more} more")
+        return "\n".join(lines)
 
     @classmethod
     def of(cls, mistakes: Sequence[Mistake]) -> "Refused":
         """
-        The refusal for these, of which the first are told.
+        The refusal for these.
         """
-        return cls(tuple(mistakes[:MAX_TOLD]), len(mistakes))
+        return cls(tuple(mistakes), len(mistakes))
 
 
 @attrs.frozen

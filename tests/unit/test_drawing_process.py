@@ -144,6 +144,17 @@ async def test_the_node_s_secrets_are_not_given_to_it(tmp_path, monkeypatch):
     assert seen and all(b"password" not in one and b"secret" not in one for one in seen)
 
 
+def test_of_many_wrong_layers_the_first_are_told(tmp_path):
+    """
+    And how many more there are.
+    """
+    wrong = [{"kind": "box", "color": "blurple"}] * 100
+    with pytest.raises(UndrawableError) as refused:
+        worker.drawn(order(tmp_path, *wrong), lambda fraction: None)
+    told = str(refused.value).splitlines()
+    assert (len(told), told[-1]) == (worker.MAX_TOLD + 1, "and 80 more")
+
+
 def test_too_much_memory_is_a_reason_and_no_crash(tmp_path, monkeypatch):
     """
     Whoever made the composition can use smaller images.

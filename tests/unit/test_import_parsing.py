@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.domain.episode import STATUSES, parse_new
-from plugins.imports.parsing import MAX_EPISODES, MAX_TOLD, Refused, parse, suffix_of
+from plugins.imports.parsing import MAX_EPISODES, MAX_TEXT, MAX_TOLD, Refused, parse, suffix_of
 
 
 def parsed(suffix, text):
@@ -120,10 +120,13 @@ def test_no_more_mistakes_are_told_than_somebody_reads():
     """
     But all are counted.
     """
-    found = parse(".csv", b"title,status\n" + b"A,done\n" * 400, lambda fraction: None)
-    assert isinstance(found, Refused)
-    assert (found.count, len(found.mistakes)) == (400, MAX_TOLD)
-    assert str(found).endswith("\nand 350 more")
+    told = mistakes(".csv", b"title\n" + b'"\x00"\n' * 400)
+    assert len(told) == MAX_TOLD + 1
+    assert told[-1] == "and 350 more"
+    for text in (b"title,status\n" + b"A,done\n" * 400, b"t\x00,".replace(b"\x00", b"x" * 99) * 45):
+        told = mistakes(".csv", text)
+        assert told[-1].startswith("and ") and len("\n".join(told)) < MAX_TEXT + 100
+        assert int(told[-1].split()[1]) + len(told) - 1 == (400 if b"status" in text else 47)
 
 
 def test_no_more_episodes_are_read_than_one_file_may_have():
