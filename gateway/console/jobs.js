@@ -2,6 +2,7 @@
 
 import { Problem } from "./api.js";
 import { debounce, h, Keyed, replace, time } from "./dom.js";
+import { jobPage } from "./job.js";
 import { may } from "./session.js";
 
 const STATES = ["queued", "running", "retry", "completed", "failed", "cancelled"];
@@ -132,27 +133,4 @@ function submitForm(api, onSubmitted) {
     }
   });
   return h("details", { class: "card" }, h("summary", {}, "Submit a job"), form);
-}
-
-function jobPage({ api, live, session, shell }, id) {
-  shell.title("Job");
-  const list = new JobList({ api, session });
-  const whole = h("pre", { class: "json" });
-  replace(shell.main, h("header", { class: "title" }, h("h1", {}, "Job"), h("a", { href: "#/jobs" }, "All jobs")), list.element, h("section", { class: "card" }, h("h2", {}, "As the node knows it"), whole));
-  list.load = async () => {
-    const job = await api.get(`jobs/${id}`);
-    list.shown = [job];
-    list.show();
-    whole.textContent = JSON.stringify(job, null, 2);
-  };
-  const load = () => list.load().catch((error) => (list.problem.textContent = error.message));
-  const loadSoon = debounce(250, load);
-  return live.topic("catalog", {
-    onEvent: ({ event, data }) => {
-      if (!event.startsWith("job_") || data.job.id !== id) return;
-      list.happened(data.job, data);
-      loadSoon();
-    },
-    read: load,
-  });
 }
