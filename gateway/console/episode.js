@@ -7,7 +7,7 @@ import { askWhich, conflicts } from "./conflict.js";
 import { announce, debounce, h, replace, words } from "./dom.js";
 import { statusMark } from "./episodes.js";
 import { EpisodeForm } from "./form.js";
-import { JobList } from "./jobs.js";
+import { JobList } from "./job_list.js";
 import { PresenceLine } from "./presence.js";
 import { may } from "./session.js";
 

@@ -1,7 +1,7 @@
 // One job: its state, what became of each attempt, and what it was given and answered.
 
 import { debounce, h, Keyed, replace, time, words } from "./dom.js";
-import { JobList } from "./jobs.js";
+import { JobList } from "./job_list.js";
 
 // How each event of a job stands in the timeline, as activity does.
 const LIKE = {
