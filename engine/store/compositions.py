@@ -1,6 +1,6 @@
 """Compositions as they are stored: each change is one statement, in the log of the episode they belong to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -48,6 +48,13 @@ class Compositions:
         """
         rows = await self.database.fetch(_SQL["list"], {"episode_id": episode_id, "limit": limit})
         return [_composition(row) for row in rows]
+
+    async def rendered(self, episode_id: EpisodeId) -> Mapping[CompositionId, int]:
+        """
+        Of the episode's compositions that were drawn, the version that was.
+        """
+        rows = await self.database.fetch(_SQL["rendered"], {"episode_id": episode_id})
+        return {CompositionId(composition_id): version for composition_id, version in rows}
 
     async def image(
         self, composition_id: CompositionId, known: Sequence[str] = ()

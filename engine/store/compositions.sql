@@ -6,6 +6,11 @@ from compositions where id = %(id)s and episode_id = %(episode_id)s
 select id::text, episode_id::text, name, layers, status, version, created_by, created_at, updated_at
 from compositions where episode_id = %(episode_id)s order by created_at, id limit %(limit)s
 
+-- name: rendered
+select composition_id::text, composition_images.version
+from composition_images join compositions on compositions.id = composition_id
+where episode_id = %(episode_id)s
+
 -- name: image
 -- Without the picture, if whoever asks has it.
 select version, digest, case when digest = any(%(known)s) then null else png end

@@ -1,6 +1,5 @@
 // An episode's compositions as pictures: what was rendered, and a way to render it again.
 
-import { Problem } from "./api.js";
 import { h, Keyed, replace } from "./dom.js";
 import { may } from "./session.js";
 
@@ -19,7 +18,9 @@ export class Compositions {
     this.element = h("div", {}, this.list.element, this.empty, this.problem);
   }
 
-  async load() {
+  // `anew` fetches the pictures again, too: one that was drawn twice at the same version may differ.
+  async load({ anew = false } = {}) {
+    if (anew) for (const row of this.list.rows.values()) delete row.dataset.drawn;
     const { data } = await this.api.get(`episodes/${this.episode}/compositions`);
     this.list.show(data);
     this.empty.hidden = data.length > 0;
@@ -31,8 +32,14 @@ export class Compositions {
 
   draw(row, one) {
     const [place, name] = row.children;
-    replace(name, h("strong", {}, one.name), " ", h("small", {}, `${one.status}, version ${one.version}`));
-    this.show(place, one);
+    const { version, rendered_version: drawn } = one;
+    const old = drawn !== null && drawn < version ? `, drawn at version ${drawn}` : "";
+    replace(name, h("strong", {}, one.name), " ", h("small", {}, `${one.status}, version ${version}${old}`));
+    if (drawn === null) replace(place, h("span", { class: "quiet" }, "not rendered yet"));
+    else if (row.dataset.drawn !== String(drawn)) {
+      row.dataset.drawn = drawn;
+      this.show(place, one);
+    }
   }
 
   async show(place, one) {
@@ -42,8 +49,7 @@ export class Compositions {
       this.pictures.set(one.id, url);
       replace(place, h("img", { src: url, alt: `${one.name}, as rendered`, loading: "lazy" }));
     } catch (error) {
-      if (!(error instanceof Problem)) return;
-      replace(place, h("span", { class: "quiet" }, error.status === 404 ? "not rendered yet" : error.message));
+      replace(place, h("span", { class: "quiet" }, error.message));
     }
   }
 

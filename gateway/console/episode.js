@@ -159,7 +159,7 @@ export function episodePage(context, id) {
     } else if (event === "episode_deleted") vanish(`${data.deletedBy} deleted this episode.`);
     else if (event.startsWith("job_")) jobs.happened(data.job, data);
     else if (event.startsWith("composition_")) pictures.load();
-    if (event === "job_completed") pictures.load();
+    if (event === "job_completed") pictures.load({ anew: true });
   }
 
   const everything = () => {

@@ -35,11 +35,13 @@ def blueprint(at: Edge) -> Blueprint:
     @document_response(schemas.CompositionList, 200)
     async def list_compositions(episode_id: str) -> Response:
         """
-        List an episode's compositions, oldest first.
+        List an episode's compositions, oldest first, each with the version that was last drawn of it.
         """
         episode, _ = await _enter(Action.READ, episode_id)
         found = await store.compositions.list(episode.id, MAX_COMPOSITIONS)
-        return answer({"data": [composition.to_json() for composition in found], "total": len(found)})
+        drawn = await store.compositions.rendered(episode.id)
+        shown = [{**one.to_json(), "rendered_version": drawn.get(one.id)} for one in found]
+        return answer({"data": shown, "total": len(shown)})
 
     @routes.post("")
     @tag(["compositions"])

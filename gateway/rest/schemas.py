@@ -119,12 +119,20 @@ class Composition(CompositionFields, kw_only=True, forbid_unknown_fields=False):
     updated_at: str
 
 
+class ListedComposition(Composition, kw_only=True):
+    """
+    A composition as the list has it: `rendered_version` is the one whose picture there is, if there is one.
+    """
+
+    rendered_version: int | None
+
+
 class CompositionList(Struct):
     """
     An episode's compositions.
     """
 
-    data: list[Composition]
+    data: list[ListedComposition]
     total: int
 
 
