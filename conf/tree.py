@@ -332,6 +332,16 @@ class Supervision:
 
 
 @attrs.frozen(kw_only=True)
+class Tracing:
+    """
+    Where spans go.
+    """
+
+    endpoint: Text
+    sample: Fraction
+
+
+@attrs.frozen(kw_only=True)
 class Log:
     """
     What is logged, and in which form.
@@ -361,4 +371,5 @@ class Settings:
     jobs: Jobs
     sqs: Sqs
     supervision: Supervision
+    tracing: Tracing
     log: Log

@@ -1,32 +1,30 @@
 """The node: builds the engine's parts, hangs them into the supervision tree, and takes them down in order."""
 
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
 import trio
 
-from conf.settings import Child, Settings
+from conf.settings import Settings
 from engine.actors.catalog import CatalogActor
-from engine.actors.effects import EffectActor, EffectMessage, EffectSettings, Resume
+from engine.actors.effects import EffectActor, EffectMessage, Resume
 from engine.actors.episode import Crash, EpisodeMessage
 from engine.actors.feed import Feed
 from engine.actors.housekeeping import Housekeeping
-from engine.actors.jobs import GIVE_BACK
 from engine.actors.log_actor import LogMessage
-from engine.actors.messages import Channels
+from engine.actors.messages import Channels, Message
 from engine.actors.meter import Meter
-from engine.actors.poller import GIVING_BACK
 from engine.actors.presence import PresenceWriter
 from engine.actors.retention import Retention
-from engine.domain.event import EpisodeId, Topic, UserId
+from engine.domain.event import EpisodeId, Event, Topic, UserId
 from engine.live import Live
 from engine.overview import children_of
+from engine.part_settings import child_settings, effect_settings
 from engine.plugin_engine import EngineParts
 from engine.plugin_host import PluginHost
 from engine.plugin_tasks import PluginTasks
-from engine.runtime.backoff import Backoff
 from engine.runtime.child import ChildSpec
 from engine.runtime.loop_guard import LoopGuard
 from engine.runtime.mailbox import Mailbox, ask
@@ -35,7 +33,8 @@ from engine.runtime.supervisor import Strategy, Supervisor
 from engine.store.embedded import EmbeddedPostgres
 from engine.store.store import Store
 from engine.topics import Topics, catalog_ring, policy_of
-from engine.workshop import CHILDREN, POLLER, Workshop
+from engine.traces import Traces
+from engine.workshop import Workshop
 
 Run = Callable[[trio.TaskStatus[None]], Awaitable[None]]
 
@@ -70,6 +69,7 @@ class Node:
     feed: Feed
     guard: LoopGuard
     meter: Meter
+    traces: Traces = attrs.field(factory=Traces)
 
     @property
     def settings(self) -> Settings:
@@ -148,7 +148,7 @@ class Node:
                 mailbox=mailboxes[effect.plugin],
                 log=store.log,
                 cursors=store.cursors,
-                settings=_effect_settings(settings, effect.plugin),
+                settings=effect_settings(settings, effect.plugin),
                 beginning=end,
                 runner=plugins.runner,
                 wake_feed=feed.wake,
@@ -191,7 +191,7 @@ class Node:
             guard=guard,
             meter=Meter(hub=hub, feed=feed, cursors=store.cursors, effects=effects),
         )
-        hub.on_published, feed.on_committed = node.meter.published, node.meter.committed
+        node._listen_in()
         node.live.follow(topics.retune)
         node.live.follow(node._retune)
         return node
@@ -302,8 +302,26 @@ class Node:
         await self._child("gateway", "gateway", gateway)
 
     async def _child(self, name: str, kind: str, run: Run) -> None:
-        policy = policy_of(_child_settings(self.settings, name))
+        policy = policy_of(child_settings(self.settings, name))
         await self.root.start_child(ChildSpec(name=name, kind=kind, run=run, policy=policy, park=False))
+
+    def _listen_in(self) -> None:
+        """
+        Let those who measure and trace hear of commits, publications and effects.
+        """
+        meter, traces = self.meter, self.traces
+
+        def committed(event: Event) -> None:
+            meter.committed(event)
+            traces.committed(event)
+
+        def published(topic: Topic, messages: Sequence[Message], delivered: int) -> None:
+            meter.published(topic, messages, delivered)
+            traces.published(topic, messages, delivered)
+
+        self.feed.on_committed, self.hub.on_published = committed, published
+        for effect in self.effects.values():
+            effect.on_handled = traces.handled
 
     def _retune(self, settings: Settings) -> None:
         """
@@ -311,14 +329,14 @@ class Node:
         """
         kinds = settings.supervision
         for child in self.root.children():
-            self.root.retune(policy_of(_child_settings(settings, child.name)), only=child.name)
+            self.root.retune(policy_of(child_settings(settings, child.name)), only=child.name)
         for registry in (self.episodes, self.users, self.jobs_topic):
             kind = kinds.episode
             registry.retune(policy_of(kind), capacity=kind.mailbox, idle=kind.idle)
         self.plugin_supervisor.retune(policy_of(kinds.plugin))
         for name, effect in self.effects.items():
             effect.mailbox.resize(kinds.plugin.mailbox)
-            effect.settings = _effect_settings(settings, name)
+            effect.settings = effect_settings(settings, name)
         self.plugin_tasks.retune(settings)
         self.plugins.retune(settings.plugins)
         self.guard.limit = settings.plugins.block_limit
@@ -352,43 +370,3 @@ class Node:
     def _heard(self) -> None:
         self.feed.wake()
         self.workshop.heard()
-
-
-# The tables in [supervision] of the root's children, where they are not called like the child.
-_TABLES = {
-    "meter": "presence",
-    "bell": "feed",
-    "retention": "feed",
-    "housekeeping": "feed",
-    "episodes": "episode",
-    "users": "episode",
-    "plugins": "plugin",
-    "answers": "plugin",
-    **dict.fromkeys((*CHILDREN, POLLER), "poller"),
-}
-
-
-def _child_settings(settings: Settings, name: str) -> Child:
-    child: Child = getattr(settings.supervision, _TABLES.get(name, name))
-    if name == "gateway":
-        # Its drain is what the node's grace is for; a second more, and it is cut off.
-        return attrs.evolve(child, grace=max(child.grace, settings.node.shutdown_grace + 1))
-    if name == POLLER:
-        # A poll that was under way when the node was told to stop ends by itself, and then it gives back.
-        return attrs.evolve(child, grace=max(child.grace, settings.node.shutdown_grace + GIVING_BACK))
-    if name == "dispatcher":
-        # Jobs have the same, and what is given back after it.
-        return attrs.evolve(child, grace=max(child.grace, settings.node.shutdown_grace + GIVE_BACK))
-    return child
-
-
-def _effect_settings(settings: Settings, plugin: str) -> EffectSettings:
-    kind, own = settings.supervision.plugin, settings.plugins.of(plugin)
-    return EffectSettings(
-        budget=own.effect_budget,
-        transaction_budget=own.transaction_budget,
-        batch=own.batch,
-        linger=own.linger,
-        failures_to_quarantine=own.failures_to_quarantine,
-        backoff=Backoff(first=kind.backoff_first, cap=kind.backoff_cap, jitter=kind.backoff_jitter),
-    )

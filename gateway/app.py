@@ -29,6 +29,7 @@ from gateway.rest import (
     reload,
     scripts,
     sign_in,
+    trace,
 )
 from gateway.rest.dispatch import Dispatch
 from gateway.rest.edge import Edge
@@ -67,7 +68,7 @@ class Application:
         )
         sessions = SessionLimit(total=limits.sessions, per_user=limits.sessions_per_user)
         rest = _rest(at)
-        dispatch = Dispatch(rest, node.settings.server.max_body, at.traffic.answers)
+        dispatch = Dispatch(rest, node.settings.server.max_body, at.traffic.answers, node.traces)
 
         def retune(settings: Settings) -> None:
             dispatch.max_body = settings.server.max_body
@@ -141,6 +142,7 @@ def _rest(at: Edge) -> QuartTrio:
         actors.blueprint(at),
         engine.health(at),
         reload.blueprint(at),
+        trace.blueprint(at),
         metrics.blueprint(registry),
         sign_in.blueprint(at),
         pages.blueprint(),

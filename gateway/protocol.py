@@ -112,11 +112,12 @@ class Viewers(msgspec.Struct, tag="viewers", tag_field="type", rename="camel", f
 
 class Call(msgspec.Struct, tag="call", tag_field="type", forbid_unknown_fields=True):
     """
-    Ask a plugin.
+    Ask a plugin. `traceparent` (W3C Trace Context) names the step of a trace that this is part of.
     """
 
     name: str
     args: Any = None
+    traceparent: str | None = None
     ref: Ref = None
 
 

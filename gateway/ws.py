@@ -19,6 +19,7 @@ from gateway.http.outlet import OUTLET_EXTENSION
 from gateway.http.queue_outlet import QueueOutlet
 from gateway.limits import Bucket, SessionLimit
 from gateway.protocol import FRAMED_JSON, JSON_LINES, BadMessageError, FramedJson, JsonLines, Ref
+from gateway.rest.messages import traceparent_of
 from gateway.session import Refusal, Session, Since
 
 log = structlog.get_logger()
@@ -219,6 +220,18 @@ class Connection:
         else:
             self._reply(protocol.ok(ref, **answer))
 
+    def _answering(self, call: protocol.Call) -> Callable[[Any], None]:
+        answer = partial(self._answer_call, call.ref)
+        if (tracer := self.gateway.node.traces.tracer) is None:
+            return answer
+        span = tracer.begin(f"call {call.name}", traceparent_of(call.traceparent))
+
+        def traced(said: Any) -> None:
+            span.end({}, error=said.code if isinstance(said, Refusal) else None)
+            answer(said)
+
+        return traced
+
     def _answer_call(self, ref: Ref, said: Any) -> None:
         if isinstance(said, Refusal):
             self._answer(ref, said)
@@ -260,7 +273,7 @@ class Connection:
                     "already_connected", "this session is connected; send refresh for a new token"
                 )
             case protocol.Call():
-                session.call(message.name, message.args, partial(self._answer_call, message.ref))
+                session.call(message.name, message.args, self._answering(message))
                 return None
             case protocol.Viewers():
                 found = session.viewers(

@@ -131,6 +131,8 @@ class EffectActor:
     wake_feed: Callable[[], None]
     # Set when the plugin has prepared itself: it gets no event before.
     prepared: trio.Event
+    # Told what was handled, or failed: the plugin, the events, when it began, the error.
+    on_handled: Callable[[str, Sequence[Event], float, str | None], None] = lambda *_: None
     cursor: Cursor = attrs.field(init=False)
     # Failures in a row; of one event, because a batch that fails is taken apart.
     failures: int = attrs.field(default=0, init=False)
@@ -229,7 +231,7 @@ class EffectActor:
         events = [event for event in batch if not is_private(event.topic)]
         transaction = self.cursors.begin(self.cursor)
         context = EffectContext(engine=self.effect.engine, attempt=self.failures + 1, writes=transaction)
-        done = 0
+        done, began = 0, trio.current_time()
         try:
             try:
                 if self.effect.many is not None and events:
@@ -250,6 +252,7 @@ class EffectActor:
             else:
                 self.cursor = cursor
                 self._passed(len(events))
+                self.on_handled(self.effect.plugin, events, began, None)
                 return
             # What was done outside the database is done; keep it, if nothing inside was.
             if done and not transaction.used:
@@ -260,6 +263,7 @@ class EffectActor:
         self._forget()
         # What a plugin wrote may be refused as late as by the commit.
         culprit = events[min(done, len(events) - 1)]
+        self.on_handled(self.effect.plugin, [culprit], began, f"{type(failed).__name__}: {failed}")
         await self._failed(events if transaction.used else events[done:], failed, culprit=culprit)
 
     async def _call(self, function: Function, context: EffectContext, given: Event | Sequence[Event]) -> None:

@@ -65,5 +65,15 @@ class PresenceUpdate:
 
 Message = Event | Listed | Subscribed | Reached | PresenceUpdate
 
+
+def event_in(message: Message) -> Event | None:
+    """
+    The event that a message tells of, if it is one.
+    """
+    if isinstance(message, Listed):
+        return message.event
+    return message if isinstance(message, Event) else None
+
+
 # The engine's hub: what it carries, what it knows of present sessions, and how far each topic has got.
 Channels = Hub[Message, Meta, Offset]

@@ -10,7 +10,7 @@ import trio
 
 from engine.actors.effects import EffectActor
 from engine.actors.feed import Feed
-from engine.actors.messages import Channels, Message
+from engine.actors.messages import Channels, Message, event_in
 from engine.domain.event import Event, EventId, Topic
 from engine.errors import StoreUnavailableError
 from engine.runtime.gauges import Histogram, Turns
@@ -74,10 +74,10 @@ class Meter:
         if not delivered:
             return
         for message in messages:
-            if isinstance(message, Event):
-                at = self._committed.pop(message.id, None)
-                if at is not None:
-                    self.commit_to_frame.observe(trio.current_time() - at)
+            event = event_in(message)
+            at = None if event is None else self._committed.pop(event.id, None)
+            if at is not None:
+                self.commit_to_frame.observe(trio.current_time() - at)
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """

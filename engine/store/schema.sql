@@ -70,6 +70,7 @@ create table events (
     unique (topic, topic_offset)
 );
 create index events_commit_order on events (xid, seq);
+create index events_mutation on events using hash ((request ->> 'mutation_id'));
 
 create table idempotency_keys (
     "user"      text not null,

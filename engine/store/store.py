@@ -14,6 +14,7 @@ from engine.store.events import EventLog
 from engine.store.housekeeping import Leftovers
 from engine.store.job_list import JobList
 from engine.store.jobs import Jobs
+from engine.store.mutations import Mutations
 from engine.store.pool import Pool
 from engine.store.postgres import Database
 from engine.store.presence import PresenceRows
@@ -49,6 +50,7 @@ class Store:
     records: Records
     cursors: Cursors
     leftovers: Leftovers
+    mutations: Mutations
     presence: PresenceRows
     socket_rooms: SocketRooms
     bell: Bell
@@ -98,6 +100,7 @@ class Store:
             records=Records(database=urgent),
             cursors=Cursors(database=patient, epoch=epoch),
             leftovers=Leftovers(database=patient),
+            mutations=Mutations(database=urgent),
             presence=PresenceRows(database=patient, node=node),
             socket_rooms=SocketRooms(database=urgent),
             bell=Bell(database=patient, conninfo=conninfo, node=node),

@@ -22,6 +22,7 @@ from engine.runtime.garbage import short_pauses
 from engine.store.data_dir import DataDir
 from engine.store.embedded import EmbeddedPostgres
 from engine.store.migrate import migrate
+from engine.traces import Tracer
 from gateway import log as logging
 from gateway.app import Application
 from gateway.auth import Authenticator
@@ -29,6 +30,7 @@ from gateway.cli.open_files import make_room
 from gateway.cli.options import config_option, data_dir_option, load_with_plugins, overrides_of
 from gateway.gateway import Gateway, tls_context
 from gateway.http.server import listen
+from gateway.tracing import tracing
 
 log = structlog.get_logger()
 
@@ -55,6 +57,8 @@ def serve(config: Path | None, host: str | None, port: int | None, data_dir: Pat
     logging.configure(settings.log)
     with ExitStack() as stack:
         running = prepare(settings, plugins, stack, read)
+        # Entered last of what needs a tidy end: the last spans are those of the end.
+        running.tracer = stack.enter_context(tracing(settings))
         stack.enter_context(short_pauses())
         trio.run(running.run, strict_exception_groups=True)
 
@@ -73,6 +77,8 @@ class Running:
     sockets: list[socket.socket]
     # Reads the settings anew.
     read: Callable[[], Loaded]
+    # Who collects spans, if anybody does.
+    tracer: Tracer | None = None
 
     async def run(self) -> None:
         """
@@ -82,6 +88,7 @@ class Running:
             node = await Node.open(self.settings, self.conninfo, self.plugins, self.embedded)
         except StoreUnavailableError as error:
             raise StartupError(str(error)) from error
+        node.traces.tracer = self.tracer
         gateway = Gateway(
             application=Application.build(node, self.authenticator),
             sockets=self.sockets,

@@ -13,6 +13,7 @@ from werkzeug.routing import MapAdapter, RequestRedirect
 
 from engine.errors import StoreUnavailableError
 from engine.plugin_host import DecisionError
+from engine.traces import Span, Traces
 from gateway.rest.messages import GoneError, Headers, Receive, Request, Response, TooLargeError, answering
 from gateway.rest.problems import Problem
 
@@ -23,6 +24,8 @@ Handler = Callable[..., Awaitable[Response]]
 
 # Seconds after which a client may find the database back.
 RETRY_AFTER = "1"
+# Statuses from here on are the node's fault.
+SERVER_ERRORS = 500
 
 
 @attrs.define(eq=False)
@@ -38,6 +41,7 @@ class Dispatch:
     max_body: int
     # Answers by status.
     answers: Counter[int] = attrs.field(factory=Counter)
+    traces: Traces = attrs.field(factory=Traces)
     _routes: MapAdapter = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -49,13 +53,21 @@ class Dispatch:
         """
         request = Request(scope, receive, self.max_body)
         answering(request)
+        span = None
+        if self.traces.tracer is not None:
+            span = self.traces.tracer.begin(f"{request.method} request", request.traceparent)
+            request.traceparent = span.traceparent
         more: Headers = [(b"x-request-id", request.id.encode()), (b"x-content-type-options", b"nosniff")]
         if request.path.startswith("/api/"):
             more.append((b"cache-control", b"no-store"))
         try:
             response = await self._answer(request)
         except GoneError:
+            if span is not None:
+                span.end({}, error="the client went")
             return
+        if span is not None:
+            _end(span, request, response)
         if response is None:
             await self._let_quart(scope, receive, send, more)
             return
@@ -93,6 +105,18 @@ class Dispatch:
             await send(message)
 
         await cast(ASGIFramework, self.app)(cast(Any, scope), cast(Any, receive), finish)
+
+
+def _end(span: Span, request: Request, response: Response | None) -> None:
+    status = 200 if response is None else response.status
+    error = f"answered {status}" if status >= SERVER_ERRORS else None
+    about: dict[str, str | int] = {
+        "http.request.method": request.method,
+        "url.path": request.path,
+        "http.response.status_code": status,
+        "greenroom.mutation": request.id,
+    }
+    span.end(about, error=error)
 
 
 def _refused(request: Request, error: Exception) -> Problem:

@@ -89,7 +89,7 @@ def author(identity: Identity) -> Author:
             mutation_id=given.id,
             ip=given.client,
             user_agent=_printable(given.header(b"user-agent"), 500),
-            traceparent=_printable(given.header(b"traceparent"), 100),
+            traceparent=given.traceparent,
         ),
     )
 

@@ -14,6 +14,7 @@ Headers = list[tuple[bytes, bytes]]
 
 _SANE_ID = re.compile(r"[\w.:/-]{1,100}", re.ASCII)
 _CREDENTIALS = (b"authorization", b"cookie", b"proxy-authorization")
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 # Statuses without a body, so without its length.
 _BODILESS = (204, 304)
 
@@ -41,9 +42,12 @@ class Request:
     # Bytes.
     max_body: int
     id: str = attrs.field(init=False)
+    # Where it belongs in a trace (W3C Trace Context): what its client sent, or its own span below that.
+    traceparent: str | None = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.id = request_id(self.header(b"x-request-id"))
+        self.traceparent = traceparent_of(self.header(b"traceparent"))
 
     @property
     def path(self) -> str:
@@ -130,6 +134,13 @@ class Response(NamedTuple):
         if self.status not in _BODILESS:
             headers.append((b"content-length", b"%d" % len(self.body)))
         return {"type": "http.response.start", "status": self.status, "headers": headers + more}
+
+
+def traceparent_of(given: str | None) -> str | None:
+    """
+    A traceparent, if it is one; what is none is ignored, as W3C Trace Context wants it.
+    """
+    return given if given is not None and _TRACEPARENT.fullmatch(given) else None
 
 
 def request_id(given: str | None) -> str:

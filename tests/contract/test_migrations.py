@@ -17,7 +17,14 @@ from engine.store.migrate import ADVISORY_LOCK, migrate
 
 SCHEMA = (Path(engine.store.__file__).parent / "schema.sql").read_text("utf-8")
 PATIENCE = 30
-ALL = ["0001.initial", "0002.jobs", "0003.composition_images", "0004.socket_rooms", "0005.retention"]
+ALL = [
+    "0001.initial",
+    "0002.jobs",
+    "0003.composition_images",
+    "0004.socket_rooms",
+    "0005.retention",
+    "0006.mutations",
+]
 # The lock at which a test stops a migration.
 BARRIER = 42
 
