@@ -45,10 +45,14 @@ async def test_who_looks_at_an_episode_sees_who_else_does_and_who_is_editing(
         for name in ("Alice", "Bob", "Carol", "Dan", "Eve")
     ]
     path = f"episodes/{episode['id']}"
+
+    async def viewers() -> int:
+        return int((await greenroom.request("GET", f"{path}/presence")).json["total"])
+
     for there, person in enumerate(people, 1):
         await person.go(path)
         # One after the other, because who came first is named first.
-        while (await greenroom.request("GET", f"{path}/presence")).json["total"] < there:
+        while await viewers() < there:  # noqa: ASYNC110 (no event)
             await trio.sleep(0.02)
     eve, dan = people[-1], people[-2]
     await eve.sees("Viewing with: Alice, Bob and 2 others")
