@@ -224,6 +224,7 @@ BUDGETS = (
     "notice_budget",
     "answer_budget",
     "answers_at_once",
+    "socket_budget",
     "batch",
     "linger",
     "failures_to_quarantine",
@@ -245,6 +246,7 @@ class Plugins:
     notice_budget: Live[Duration]
     answer_budget: Live[Duration]
     answers_at_once: Live[Count]
+    socket_budget: Live[Duration]
     batch: Live[Count]
     linger: Live[DurationOrZero]
     failures_to_quarantine: Live[Count]

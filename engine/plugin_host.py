@@ -20,6 +20,7 @@ from engine.errors import PluginError
 from engine.plugin_engine import EngineParts, PluginEngine
 from engine.plugin_jobs import JobHandlers
 from engine.plugin_metrics import metric_prefix
+from engine.plugin_sockets import SocketNamespaces
 from engine.runtime.foreign import Function, OverBudgetError, Runner
 from engine.runtime.loop_guard import LoopGuard
 
@@ -72,6 +73,7 @@ class PluginHost:
     runner: Runner = attrs.field(factory=lambda: Runner(guard=LoopGuard(BLOCK_LIMIT)))
     engines: dict[str, PluginEngine] = attrs.field(factory=dict, init=False)
     jobs: JobHandlers = attrs.field(factory=JobHandlers, init=False)
+    sockets: SocketNamespaces = attrs.field(factory=SocketNamespaces, init=False)
     schemas: dict[str, PluginSchema] = attrs.field(factory=dict, init=False)
     # Each plugin's budgets.
     _budgets: dict[str, Plugins] = attrs.field(factory=dict, init=False)
@@ -116,7 +118,9 @@ class PluginHost:
             self._check_hooks(plugin, name)
             self.schemas[name] = self._schema(name)
             if (function := self.function(name, "job_handlers")) is not None:
-                self.jobs.add(name, self._handlers_of(function))
+                self.jobs.add(name, self._answers_of(function))
+            if (function := self.function(name, "socket_namespaces")) is not None:
+                self.sockets.add(name, self._answers_of(function))
         except PluginError:
             self._manager.unregister(name=name)
             raise
@@ -289,11 +293,11 @@ class PluginHost:
         function = Function(owner=owner, name=f"{name} of {kind}", call=call, is_async=False)
         return await self._decide_by(function, payload)
 
-    def _handlers_of(self, function: Function) -> list[object]:
+    def _answers_of(self, function: Function) -> list[object]:
         try:
             return list(function.call())
         except Exception as error:
-            raise PluginError(f"plugin {function.owner}: job_handlers failed: {error!r}") from error
+            raise PluginError(f"plugin {function.owner}: {function.name} failed: {error!r}") from error
 
     async def _decide(self, function: Function, *given: object) -> Any:
         return await self._decide_by(function, self.engines[function.owner], *given)
@@ -324,7 +328,7 @@ def _by_name(implementation: pluggy.HookImpl, caller: pluggy.HookCaller) -> Call
 def _check(plugin: str, hook: str, implementation: pluggy.HookImpl) -> None:
     if implementation.hookwrapper or implementation.wrapper:
         raise PluginError(f"plugin {plugin}: {hook} is a wrapper; hooks here stand each for itself")
-    if hook == "job_handlers" and inspect.iscoroutinefunction(implementation.function):
+    if hook in ("job_handlers", "socket_namespaces") and inspect.iscoroutinefunction(implementation.function):
         raise PluginError(f"plugin {plugin}: {hook} is asked before the engine runs and must be a plain def")
 
 

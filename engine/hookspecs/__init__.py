@@ -40,6 +40,7 @@ from engine.hookspecs.hooks import (
     LifeCycleHooks,
     NoticeHooks,
     SettingsHooks,
+    SocketHooks,
 )
 from engine.hookspecs.jobs import (
     Discard,
@@ -50,6 +51,7 @@ from engine.hookspecs.jobs import (
     JobTransaction,
     Retry,
 )
+from engine.hookspecs.sockets import Socket, SocketNamespace, SocketRefused
 
 __all__ = [
     "DECISIONS",
@@ -99,6 +101,10 @@ __all__ = [
     "Secret",
     "SettingsHooks",
     "Size",
+    "Socket",
+    "SocketHooks",
+    "SocketNamespace",
+    "SocketRefused",
     "SomeText",
     "Text",
     "Topic",

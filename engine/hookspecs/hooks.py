@@ -18,6 +18,7 @@ from engine.hookspecs.given import (
     Resource,
 )
 from engine.hookspecs.jobs import JobHandler
+from engine.hookspecs.sockets import SocketNamespace
 
 PROJECT = "greenroom"
 ENTRY_POINTS = "greenroom.plugins"
@@ -273,7 +274,29 @@ class JobHooks:
         return ()
 
 
+class SocketHooks:
+    """
+    What a plugin says to Socket.IO clients, asked once, when it is loaded.
+    """
+
+    @hookspec
+    def socket_namespaces(self) -> Iterable[SocketNamespace]:
+        """
+        Answer the namespaces that the plugin serves; each name is there once in all of the node.
+        """
+        return ()
+
+
 # What a plugin manager is given, and what the documentation must have.
-GROUPS = (SettingsHooks, LifeCycleHooks, EffectHooks, DecisionHooks, NoticeHooks, AnswerHooks, JobHooks)
+GROUPS = (
+    SettingsHooks,
+    LifeCycleHooks,
+    EffectHooks,
+    DecisionHooks,
+    NoticeHooks,
+    AnswerHooks,
+    JobHooks,
+    SocketHooks,
+)
 EFFECTS = tuple(name for name in vars(EffectHooks) if name.startswith("on_"))
 DECISIONS = ("authorize", "validate_episode")

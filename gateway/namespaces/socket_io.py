@@ -13,7 +13,9 @@ from gateway import protocol
 from gateway.auth import Authenticator
 from gateway.engineio.server import EngineOptions
 from gateway.limits import SessionLimit
+from gateway.namespaces.plugins import THREADS, PluginNamespace
 from gateway.namespaces.real_time import RealTimeNamespace, say_bye
+from gateway.socketio.rooms import Rooms
 from gateway.socketio.server import SocketOptions, SocketServer
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -39,6 +41,18 @@ class SocketIo:
         """
         real_time = RealTimeNamespace(node=node, authenticator=authenticator, sessions=sessions)
         server = SocketServer({protocol.NAMESPACE: real_time}, options_of(node.settings, path))
+        rooms = Rooms(most=node.settings.limits.subscriptions_per_session)
+        limiter = trio.CapacityLimiter(THREADS)
+        for plugin, contract in node.plugins.sockets.by_plugin():
+            server.namespaces[contract.name] = PluginNamespace(
+                plugin=plugin,
+                contract=contract,
+                plugins=node.plugins,
+                authenticator=authenticator,
+                rooms=rooms,
+                disconnect=server.disconnect,
+                limiter=limiter,
+            )
         node.live.follow(lambda settings: server.retune(options_of(settings, path)))
         return cls(node=node, server=server)
 

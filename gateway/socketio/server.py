@@ -1,6 +1,5 @@
 """Socket.IO over Engine.IO: which packet is for which namespace, and who works at it."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -60,7 +59,7 @@ class SocketServer:
     `run` works for them: a task on demand for whoever sent something, none for who is idle.
     """
 
-    namespaces: Mapping[str, Namespace]
+    namespaces: dict[str, Namespace]
     options: SocketOptions = attrs.field(factory=SocketOptions)
     engine: EngineServer = attrs.field(init=False)
     _nursery: trio.Nursery | None = attrs.field(default=None, init=False)
