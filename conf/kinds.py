@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Annotated, TypeVar
 
 import attrs
@@ -214,6 +215,23 @@ Origins = Annotated[
     Kind(
         wanted='a list of origins such as ["https://studio.example.com"], or ["*"] for any',
         read=_read_origins,
+        parse=_split_names,
+    ),
+]
+
+
+def _read_networks(value: object) -> tuple[str, ...]:
+    names = _read_names(value)
+    for name in names:
+        ip_network(name, strict=False)  # raises ValueError
+    return names
+
+
+Networks = Annotated[
+    tuple[str, ...],
+    Kind(
+        wanted='a list of addresses or networks such as ["127.0.0.1", "10.0.0.0/8"]',
+        read=_read_networks,
         parse=_split_names,
     ),
 ]

@@ -18,6 +18,7 @@ from conf.kinds import (
     Kind,
     Live,
     Names,
+    Networks,
     Origins,
     SomeText,
     Text,
@@ -86,6 +87,7 @@ class Server:
     max_header: Live[Size]
     tls_certificate: Text
     tls_key: Text
+    trusted_proxies: Live[Networks]
     require_if_match: Live[Flag]
     reconnect_after: Live[DurationOrZero]
     reconnect_window: Live[DurationOrZero]

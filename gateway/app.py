@@ -15,6 +15,7 @@ from gateway.auth import Authenticator
 from gateway.http.traffic import Traffic
 from gateway.limits import RateLimit, SessionLimit
 from gateway.namespaces.socket_io import SocketIo
+from gateway.proxies import Proxies
 from gateway.rest import (
     actors,
     compositions,
@@ -54,6 +55,7 @@ class Application:
     streams: Streams
     socket_io: SocketIo
     traffic: Traffic
+    proxies: Proxies
 
     @classmethod
     def build(cls, node: Node, authenticator: Authenticator) -> "Application":
@@ -70,7 +72,10 @@ class Application:
         rest = _rest(at)
         dispatch = Dispatch(rest, node.settings.server.max_body, at.traffic.answers, node.traces)
 
+        proxies = Proxies(node.settings.server.trusted_proxies)
+
         def retune(settings: Settings) -> None:
+            proxies.trusted = settings.server.trusted_proxies
             dispatch.max_body = settings.server.max_body
             at.rate.retune(settings.limits.requests_per_second, settings.limits.request_burst)
             sessions.retune(settings.limits.sessions, settings.limits.sessions_per_user)
@@ -84,6 +89,7 @@ class Application:
             streams=Streams(node=node, authenticator=authenticator, rate=at.rate, sessions=sessions),
             socket_io=SocketIo.build(node, authenticator, sessions, path=SOCKET_IO),
             traffic=at.traffic,
+            proxies=proxies,
         )
 
     async def __call__(
@@ -95,6 +101,7 @@ class Application:
         """
         Serve one request, WebSocket or lifespan.
         """
+        scope = self.proxies.seen(scope)
         if scope["type"] != "lifespan" and scope["path"].startswith(SOCKET_IO):
             await self.socket_io(scope, receive, send)
         elif scope["type"] == "http":

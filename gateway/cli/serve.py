@@ -30,10 +30,13 @@ from gateway.cli.open_files import make_room
 from gateway.cli.options import config_option, data_dir_option, load_with_plugins, overrides_of
 from gateway.gateway import Gateway, tls_context
 from gateway.http.server import listen
+from gateway.systemd import Systemd
 from gateway.tracing import tracing
 
 log = structlog.get_logger()
 
+# Seconds beyond the drain for the database to write everything down.
+STOPPING = 30.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 
 
@@ -89,6 +92,7 @@ class Running:
         except StoreUnavailableError as error:
             raise StartupError(str(error)) from error
         node.traces.tracer = self.tracer
+        systemd = Systemd.of(os.environ)
         gateway = Gateway(
             application=Application.build(node, self.authenticator),
             sockets=self.sockets,
@@ -101,18 +105,25 @@ class Running:
             with trio.open_signal_receiver(*SIGNALS) as signals:
                 await nursery.start(lambda task_status: node.run(gateway.run, task_status=task_status))
                 click.echo(self._ready_line())
+                systemd.ready(_status(node))
+                nursery.start_soon(systemd.live, partial(_status, node))
                 async for number in signals:
                     if number == signal.SIGHUP:
+                        systemd.reloading()
                         # It has told the log what is wrong; the old settings stay.
                         with suppress(SettingsError):
                             node.live.reload()
+                        systemd.ready(_status(node))
                     elif number == signal.SIGUSR2:
                         if os.environ.get(TEST_HOOKS_VARIABLE) == "1":
                             node.crash_episodes()
                     else:
                         break
-            log.info("draining", grace=self.settings.node.shutdown_grace)
+            grace = node.settings.node.shutdown_grace
+            log.info("draining", grace=grace)
+            systemd.stopping(grace + STOPPING)
             await node.stop()
+            systemd.close()
 
     def _ready_line(self) -> str:
         server = self.settings.server
@@ -122,6 +133,11 @@ class Running:
         database = "embedded PostgreSQL" if self.embedded else "PostgreSQL"
         where = self.settings.node.resolved_data_dir
         return f"greenroom ready on {scheme}://{host}:{port} ({database}, data in {where}, pid {os.getpid()})"
+
+
+def _status(node: Node) -> str:
+    hub = node.hub.statistics()
+    return f"{hub.sessions} sessions, {node.meter.frames_per_second:.0f} frames/s"
 
 
 def prepare(settings: Settings, plugins: PluginHost, stack: ExitStack, read: Callable[[], Loaded]) -> Running:
