@@ -112,9 +112,13 @@ def run_until_stopped(main: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _until_signal(main: Callable[[], Awaitable[None]]) -> None:
+    async def run() -> None:
+        await main()
+        nursery.cancel_scope.cancel()
+
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            nursery.start_soon(main)
+            nursery.start_soon(run)
             async for _ in signals:
                 nursery.cancel_scope.cancel()
                 break

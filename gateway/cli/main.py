@@ -10,6 +10,7 @@ from gateway.cli.actor import actor
 from gateway.cli.backup import backup, restore
 from gateway.cli.config import config
 from gateway.cli.doctor import doctor
+from gateway.cli.jobs import jobs
 from gateway.cli.migrate import migrate
 from gateway.cli.serve import serve
 from gateway.cli.tail import tail
@@ -29,7 +30,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, token, tail, watch, top, actor, doctor, backup, restore, migrate, config):
+for command in (serve, token, tail, watch, top, actor, jobs, doctor, backup, restore, migrate, config):
     cli.add_command(command)
 
 
