@@ -189,7 +189,13 @@ class Node:
             ),
             feed=feed,
             guard=guard,
-            meter=Meter(hub=hub, feed=feed, cursors=store.cursors, effects=effects),
+            meter=Meter(
+                hub=hub,
+                feed=feed,
+                cursors=store.cursors,
+                job_list=store.patient_job_list,
+                effects=effects,
+            ),
         )
         node._listen_in()
         node.live.follow(topics.retune)

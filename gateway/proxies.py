@@ -43,7 +43,7 @@ class Proxies:
 
 def _forwarded_for(scope: Mapping[str, Any]) -> list[str]:
     values = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
-    return ",".join(values).split(",")[-LOOKED_AT:] if values else []
+    return list[str](",".join(values).split(",")[-LOOKED_AT:]) if values else []
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

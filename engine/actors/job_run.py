@@ -146,7 +146,7 @@ class JobRun:
         began = trio.current_time()
         try:
             change = await self._attempt()
-            counts.seconds += trio.current_time() - began
+            self.parts.statistics.took(self.job.type, trio.current_time() - began)
             self.handled = True
             self.on_handled(self)
             event = await self._settle(change)

@@ -2,6 +2,11 @@
 
 import attrs
 
+from engine.runtime.gauges import Histogram
+
+# Seconds: jobs run from an instant to hours.
+BOUNDS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
+
 
 @attrs.define
 class TypeCounts:
@@ -37,12 +42,24 @@ class JobStatistics:
     """
 
     types: dict[str, TypeCounts] = attrs.field(factory=dict, init=False)
+    # Seconds that attempts ran, by type.
+    durations: dict[str, Histogram] = attrs.field(factory=dict, init=False)
 
     def of(self, kind: str) -> TypeCounts:
         """
         The counts of one type.
         """
         return self.types.setdefault(kind, TypeCounts())
+
+    def took(self, kind: str, seconds: float) -> None:
+        """
+        An attempt of a job of this type ran so long.
+        """
+        self.of(kind).seconds += seconds
+        found = self.durations.get(kind)
+        if found is None:
+            found = self.durations[kind] = Histogram(BOUNDS)
+        found.observe(seconds)
 
     def count(self, kind: str, event: str | None) -> None:
         """

@@ -15,6 +15,7 @@ from engine.domain.event import Event, EventId, Topic
 from engine.errors import StoreUnavailableError
 from engine.runtime.gauges import Histogram, Turns
 from engine.store.cursors import Cursors
+from engine.store.job_list import JobList
 
 log = structlog.get_logger(__name__)
 
@@ -22,6 +23,8 @@ log = structlog.get_logger(__name__)
 INTERVAL = 1.0
 # Looks between two counts of how far plugins are behind: a query for each that is.
 LOOKS_PER_LAG = 5
+# Looks between two counts of the jobs that wait: a query that looks at each of them.
+LOOKS_PER_COUNT = 15
 # Looks that "the longest of late" remembers.
 REMEMBERED = 10
 # Commits whose publication is awaited; more are not measured.
@@ -37,12 +40,15 @@ class Meter:
     hub: Channels
     feed: Feed
     cursors: Cursors
+    job_list: JobList
     effects: Mapping[str, EffectActor]
     # Seconds from the commit of an event by this node to its first push to all who listen.
     commit_to_frame: Histogram = attrs.field(factory=Histogram, init=False)
     frames_per_second: float = attrs.field(default=0.0, init=False)
     # Events that each plugin has still to handle, as last counted.
     lag: dict[str, int] = attrs.field(factory=dict, init=False)
+    # Jobs that have not ended, by type and state, as last counted.
+    jobs: dict[tuple[str, str], int] = attrs.field(factory=dict, init=False)
     # When events were committed that are on nobody's screen yet.
     _committed: dict[EventId, float] = attrs.field(factory=dict, init=False)
     _turns: Turns = attrs.field(factory=Turns, init=False)
@@ -96,6 +102,17 @@ class Meter:
                 looks += 1
                 if looks % LOOKS_PER_LAG == 0:
                     await self._count_lag()
+                if looks % LOOKS_PER_COUNT == 1:
+                    await self._count_jobs()
+
+    async def _count_jobs(self) -> None:
+        try:
+            counts = await self.job_list.counts()
+        except StoreUnavailableError as error:
+            log.debug("nobody counts the jobs that wait", reason=str(error))
+        else:
+            # What there was once stays, at 0: a line that ends looks like a node that went.
+            self.jobs = {**dict.fromkeys(self.jobs, 0), **{(k, s.value): n for (k, s), n in counts.items()}}
 
     async def _count_lag(self) -> None:
         try:

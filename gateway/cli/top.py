@@ -78,7 +78,7 @@ class Numbers:
         """
         One number for people.
         """
-        inside = ",".join(f'{label}="{value}"' for label, value in labels.items())
+        inside = ",".join(f'{label}="{value}"' for label, value in sorted(labels.items()))
         return shown(self.samples.get(f"greenroom_{name}{{{inside}}}" if inside else f"greenroom_{name}", 0))
 
     def labels(self, name: str, label: str) -> list[str]:

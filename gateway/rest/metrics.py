@@ -1,11 +1,10 @@
 """Metrics for Prometheus: read from the node's parts when asked for, never counted twice."""
 
-from collections.abc import Iterator, Mapping
-from itertools import accumulate
+from collections.abc import Iterator
 
 import attrs
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from quart import Blueprint
 from quart_schema import security_scheme, tag
@@ -16,7 +15,9 @@ from engine.runtime.mailbox import MailboxStatistics
 from engine.runtime.registry import RegistryStatistics
 from gateway.http.traffic import Traffic
 from gateway.rest.edge import Edge
+from gateway.rest.job_metrics import JobCollector
 from gateway.rest.messages import Response
+from gateway.rest.metric_families import counter, counters, gauge, gauges, histograms
 from gateway.rest.plugin_metrics import PluginCollector
 
 # Of a poller's statistics, what is counted of messages.
@@ -63,14 +64,8 @@ class NodeCollector(Collector):
         yield counter("outlet_bytes", "Bytes of all those writes.", hub.bytes_total)
         yield gauge("frames_per_second", "Writes to outlets in the last second.", meter.frames_per_second)
         yield gauge("loop_lag_seconds", "The longest turn of the event loop in ten seconds.", meter.loop_lag)
-        until_frame = meter.commit_to_frame
-        bounds = [*map(str, until_frame.bounds), "+Inf"]
-        yield HistogramMetricFamily(
-            "greenroom_commit_to_frame_seconds",
-            "From the commit of an event on this node until all who listen were pushed it.",
-            buckets=list(zip(bounds, accumulate(until_frame.counts), strict=True)),
-            sum_value=until_frame.total,
-        )
+        text = "From the commit of an event on this node until all who listen were pushed it."
+        yield histograms("commit_to_frame_seconds", text, "", {"": meter.commit_to_frame})
 
     def _wire(self) -> Iterator[Metric]:
         traffic = self.traffic
@@ -163,6 +158,7 @@ def registry_of(at: Edge) -> CollectorRegistry:
     """
     registry = CollectorRegistry()
     registry.register(NodeCollector(at.node, at.traffic))
+    registry.register(JobCollector(at.node))
     registry.register(PluginCollector(at.node.plugins))
     return registry
 
@@ -183,37 +179,3 @@ def blueprint(registry: CollectorRegistry) -> Blueprint:
         return Response(generate_latest(registry), 200, {"Content-Type": CONTENT_TYPE})
 
     return routes
-
-
-def gauge(name: str, text: str, value: float) -> Metric:
-    """
-    A number that goes up and down.
-    """
-    return GaugeMetricFamily(f"greenroom_{name}", text, value=value)
-
-
-def counter(name: str, text: str, value: float) -> Metric:
-    """
-    A number that only grows.
-    """
-    return CounterMetricFamily(f"greenroom_{name}", text, value=value)
-
-
-def gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
-    """
-    Numbers that go up and down, by a label.
-    """
-    family = GaugeMetricFamily(f"greenroom_{name}", text, labels=[label])
-    for key, value in values.items():
-        family.add_metric([key], value)
-    return family
-
-
-def counters(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
-    """
-    Numbers that only grow, by a label.
-    """
-    family = CounterMetricFamily(f"greenroom_{name}", text, labels=[label])
-    for key, value in values.items():
-        family.add_metric([key], value)
-    return family

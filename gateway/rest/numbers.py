@@ -19,5 +19,5 @@ def numbers(registry: CollectorRegistry) -> dict[str, float]:
 
 
 def _name(name: str, labels: dict[str, str]) -> str:
-    inside = ",".join(f'{label}="{value}"' for label, value in labels.items())
+    inside = ",".join(f'{label}="{value}"' for label, value in sorted(labels.items()))
     return f"{name}{{{inside}}}" if inside else name

@@ -9,13 +9,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from gateway.cli.top import render, shown
+from tests.gateway.handlers import Handlers
 from tests.gateway.node_fixture import until
 
 ROOT = Path(__file__).parents[2]
 OPERATOR = {"role": "operator"}
 # They move from one request to the next.
 MOVING = re.compile(
-    r"greenroom_(requests_total|connections|loop_lag|mailbox_oldest|frames_per_second|pool_in_use)"
+    r"greenroom_(requests_total|job_poll_age|connections|loop_lag|mailbox_oldest|frames_per_second|pool_in_use)"
 )
 
 
@@ -139,6 +140,23 @@ async def test_restarts_are_counted_also_of_those_that_are_gone(greenroom):
     assert samples['greenroom_crashes_total{kind="episode"}'] == 1
 
 
+async def test_jobs_are_counted_by_what_became_of_them(start_greenroom):
+    """
+    Attempts begun and ended, how long they ran, what has not ended; and `top` shows them.
+    """
+    node = await start_greenroom(plugins={"test": Handlers()})
+    body = {"type": "test.echo", "payload": {"answer": 42}}
+    assert (await node.request("POST", "jobs", body)).status == 202
+    await until(lambda: node.node.workshop.statistics.of("test.echo").completed == 1)
+    tree, samples = await read(node)
+    assert samples['greenroom_jobs_started_total{type="test.echo"}'] == 1
+    assert samples['greenroom_jobs_ended_total{outcome="completed",type="test.echo"}'] == 1
+    assert samples['greenroom_jobs_running{type="test.echo"}'] == 0
+    assert samples['greenroom_job_seconds_count{type="test.echo"}'] == 1
+    assert samples["greenroom_job_poll_age_seconds"] < 60
+    assert re.search(r'jobs_started_total\{type="test.echo"\} +1\b', drawn(tree))
+
+
 async def test_the_dashboard_names_only_metrics_that_exist(greenroom):
     """
     A metric that was renamed would leave a panel empty.
@@ -148,6 +166,8 @@ async def test_the_dashboard_names_only_metrics_that_exist(greenroom):
     used = set(re.findall(r"greenroom_\w+", " ".join(_expressions(json.loads(dashboard)))))
     text = (await greenroom.request("GET", "/metrics", token="")).body.decode()
     there = set(re.findall(r"^# TYPE (greenroom_\w+)", text, re.MULTILINE))
+    # Only where a queue of SQS is read.
+    there |= {"greenroom_sqs_poll_age_seconds", "greenroom_sqs_messages_total"}
     known = {name for metric in there for name in (metric, f"{metric}_bucket")}
     assert used - known == set()
 

@@ -81,9 +81,11 @@ def test_every_metric_is_documented_and_every_documented_one_exists():
     """
     What `/metrics` answers, the operators' page lists.
     """
-    source = (ROOT / "gateway/rest/metrics.py").read_text("utf-8")
+    files = ("metrics.py", "job_metrics.py")
+    source = "".join((ROOT / "gateway/rest" / name).read_text("utf-8") for name in files)
     named = set(re.findall(r'"(greenroom_\w+)"', source)) | {
-        f"greenroom_{name}" for name in re.findall(r'\b(?:gauge|counter)s?\(\s*f?"(\w+)(?:"|\{)', source)
+        f"greenroom_{name}"
+        for name in re.findall(r'\b(?:gauge|counter|histogram)s?\(\s*f?"(\w+)(?:"|\{)', source)
     }
     named -= {"greenroom_pool_"}
     named |= {f"greenroom_pool_{name}" for name in re.findall(r'^            \("(\w+)", "', source, re.M)}

@@ -32,6 +32,7 @@ def of_database(settings: Settings, plugins: list[str] | None) -> Iterator[Findi
     if conninfo is None:
         yield Finding(Grade.NOTE, what, "embedded, and no node runs it now: it was not looked at")
         return
+    where = "the database"
     try:
         where = where_is(conninfo)
         with psycopg.connect(make_conninfo(conninfo, connect_timeout=CONNECT_TIMEOUT)) as connection:
