@@ -202,7 +202,7 @@ class CatalogActor:
         opening = b""
         if wish.opening is not None:
             opening = wish.opening(first) + replay
-        if wish.outlet.push(opening):
+        if not opening or wish.outlet.push(opening):
             self.hub.subscribe(CATALOG, wish.session, wish.outlet, wish.format)
         wish.reply.set(None)
 

@@ -80,21 +80,23 @@ class Loads:
             raise BenchError(f"requests were refused, or failed: {result}")
         return result
 
-    def subscribers(self, port: int, count: int, **options: Any) -> "Subscribers":
+    def subscribers(self, port: int, count: int, *, gently: bool = False, **options: Any) -> "Subscribers":
         """
         Connect subscribers, and wait until all of them are. Options are those of fanload.
+
+        Gently, it takes only the CPU that nobody else wants.
         """
         given = {"-p": port, "-n": count, **{f"-{name}": value for name, value in options.items()}}
-        process = self._run("fanload", given)
+        process = self._run("fanload", given, *(["nice", "-n", "19"] if gently else []))
         assert process.stdout is not None
         if process.stdout.readline() != "ready\n":
             process.wait()
             raise BenchError("the subscribers could not connect")
         return Subscribers(process)
 
-    def _run(self, name: str, given: dict[str, object]) -> subprocess.Popen[str]:
+    def _run(self, name: str, given: dict[str, object], *by: str) -> subprocess.Popen[str]:
         pairs = [str(part) for pair in given.items() for part in pair]
-        return subprocess.Popen([self.directory / name, *pairs], stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen([*by, self.directory / name, *pairs], stdout=subprocess.PIPE, text=True)
 
     @staticmethod
     def _result(output: str) -> dict[str, Any]:

@@ -5,8 +5,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -97,6 +97,41 @@ def token(user: str = "bench@example.com") -> str:
     A token that every program here accepts.
     """
     return issue(SECRET.encode(), user=user, name=user, role=Role.OPERATOR, ttl=TOKEN_SECONDS)
+
+
+@contextmanager
+def alone(program: Program, core: int) -> Iterator[None]:
+    """
+    Let a running program's own process have a core for itself: what it started, and what we start from now
+    on, runs on the others.
+    """
+    everywhere = os.sched_getaffinity(0)
+    others = everywhere - {core}
+    if core in everywhere and others:
+        for pid in (os.getpid(), *_descendants(program.pid)):
+            _pin(pid, others)
+        _pin(program.pid, {core})
+    try:
+        yield
+    finally:
+        _pin(os.getpid(), everywhere)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for status in Path("/proc").glob("[0-9]*/status"):
+        # A process that ends meanwhile has none.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if f"\nPPid:\t{pid}\n" in status.read_text():
+                child = int(status.parent.name)
+                yield child
+                yield from _descendants(child)
+
+
+def _pin(pid: int, cores: Set[int]) -> None:
+    # A thread or process that ends meanwhile needs no core.
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 @contextmanager
