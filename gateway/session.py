@@ -263,8 +263,8 @@ class Session:
         found: dict[str, Position | CatalogPosition] = {}
         for topic in self._topics if self._chose else {CATALOG}:
             if topic == CATALOG:
-                found[topic] = self.node.catalog.position
-            elif (offset := self.node.hub.position(topic)) is not None:
+                found[topic] = self.node.catalog.told
+            elif (offset := self.node.hub.heard(topic)) is not None:
                 found[topic] = Position(offset, self.node.store.epoch)
         return found
 

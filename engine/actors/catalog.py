@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from engine.actors.messages import Channels, Listed, Message, Reached, Subscribed
+from engine.actors.topic_log import patiently
 from engine.domain.event import CATALOG, CatalogPosition, Epoch, Event, EventId, LogPlace, Offset, Topic
 from engine.domain.presence import SessionId
 from engine.domain.runs import Runs
@@ -72,7 +73,8 @@ class CatalogActor:
 
     Events go out as soon as they are told. The position that clients are given is the feed's place: whoever
     returns with it gets everything after it, a few events perhaps again; their ids tell. The object
-    outlives a crash of its task, and with it this knowledge.
+    outlives a crash of its task, and with it this knowledge. What the turn that crashed had not told is made
+    good by a snapshot.
     """
 
     mailbox: Mailbox[CatalogMessage]
@@ -100,6 +102,15 @@ class CatalogActor:
     # When subscribers are to be told their position; None when they know.
     _position_at: float | None = attrs.field(default=None, init=False)
     _loaded: bool = attrs.field(default=False, init=False)
+    # What the present turn has still to handle; and whether it was broken off, so that what it had taken may
+    # not have been told.
+    _turn: deque[CatalogMessage] = attrs.field(factory=deque, init=False)
+    _broken: bool = attrs.field(default=False, init=False)
+    # As far as what was brought has been pushed to all.
+    _told_to: LogPlace = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._told_to = self.brought
 
     @property
     def position(self) -> CatalogPosition:
@@ -107,6 +118,13 @@ class CatalogActor:
         Where those stand who have heard everything that was published.
         """
         return CatalogPosition(self.brought, self.epoch)
+
+    @property
+    def told(self) -> CatalogPosition:
+        """
+        Where everybody stands, also while more is being published: some have not heard that yet.
+        """
+        return CatalogPosition(self._told_to, self.epoch)
 
     @property
     def heard(self) -> CatalogPosition:
@@ -129,6 +147,8 @@ class CatalogActor:
         """
         with self.mailbox.serving():
             task_status.started()
+            if self._broken:
+                await self._start_over()
             while True:
                 message = None
                 with trio.move_on_at(float("inf") if self._position_at is None else self._position_at):
@@ -137,12 +157,14 @@ class CatalogActor:
                     self._position_at = None
                     await self.hub.publish_fairly(CATALOG, [Reached(topic=CATALOG, position=self.position)])
                 else:
-                    await self._handle([message, *self.mailbox.drain_nowait(TURN - 1)])
+                    self._turn.extend((message, *self.mailbox.drain_nowait(TURN - 1)))
+                    await self._handle_turn()
 
-    async def _handle(self, messages: list[CatalogMessage]) -> None:
+    async def _handle_turn(self) -> None:
+        self._broken = True
         ready: list[Listed] = []
-        for message in messages:
-            match message:
+        while self._turn:
+            match message := self._turn.popleft():
                 case Told(event):
                     ready += self._told(event)
                 case Brought(events):
@@ -157,6 +179,21 @@ class CatalogActor:
                 case _:
                     assert_never(message)
         await self._publish(ready)
+        self._broken, self._told_to = False, self.brought
+
+    async def _start_over(self) -> None:
+        """
+        The life before ended within a turn: show everyone the present state, and handle the rest of the turn.
+        """
+        # Whoever wished to subscribe was told to ask again.
+        self._turn = deque(message for message in self._turn if not isinstance(message, SubscribeCatalog))
+        # It may have a hole; the log has none.
+        self.ring.clear()
+        self._loaded = False
+        snapshot = await patiently(self.snapshot)
+        reset = Subscribed(topic=CATALOG, recovered=False, position=self.position, snapshot=snapshot)
+        await self.hub.publish_fairly(CATALOG, [reset])
+        await self._handle_turn()
 
     def _told(self, event: Event) -> list[Listed]:
         if event.place <= self.brought or event.id in self._ahead or len(self._ahead) >= AHEAD:

@@ -100,7 +100,7 @@ class TopicLog:
         """
         Find out where to begin: after a crash behind what subscribers heard last, else behind now.
         """
-        head = await _patiently(self.head)
+        head = await patiently(self.head)
         heard = self.hub.position(self.topic)
         self.next = Offset((head if heard is None else heard) + 1)
         await self._load_ring()
@@ -132,7 +132,7 @@ class TopicLog:
         while self.next <= until:
             # No more than that: a snapshot must not be older than its position.
             count = min(FILL, until - self.next + 1)
-            missing = await _patiently(partial(self.log.since, self.topic, Offset(self.next - 1), count))
+            missing = await patiently(partial(self.log.since, self.topic, Offset(self.next - 1), count))
             if not missing or not _is_whole(missing, self.next):
                 await self._start_over()
                 break
@@ -181,6 +181,7 @@ class TopicLog:
             self.hub.subscribe(self.topic, wish.session, wish.outlet, wish.format, after=heard)
             # After the subscription: the hub knows no topic without one, and would forget it.
             self.hub.note_position(self.topic, position.offset)
+            self.hub.note_heard(self.topic, position.offset)
         wish.reply.set(None)
 
     async def _present(self) -> dict[str, object]:
@@ -212,7 +213,7 @@ class TopicLog:
         first = Offset(max(0, self.next - 1 - self.ring.maxlen))
         if self.next - 1 > first:
             count = self.next - 1 - first
-            newest = await _patiently(partial(self.log.since, self.topic, first, count))
+            newest = await patiently(partial(self.log.since, self.topic, first, count))
             # Where retention has cut, the same count reaches further, into what is still to be published.
             heard = [event for event in newest if event.offset < self.next]
             if heard and _is_whole(heard, heard[0].offset):
@@ -222,13 +223,14 @@ class TopicLog:
         """
         Retention has cut what subscribers are owed: say so, and show them the present state instead.
         """
-        shown, snapshot = await _patiently(self.snapshot)
+        shown, snapshot = await patiently(self.snapshot)
         self.next = Offset(shown + 1)
         self.ring.clear()
         self.hub.note_position(self.topic, shown)
         position = Position(shown, self.epoch)
         reset = Subscribed(topic=self.topic, recovered=False, position=position, snapshot=snapshot)
         await self.hub.publish_fairly(self.topic, [reset])
+        self.hub.note_heard(self.topic, shown)
 
     async def _publish(self, events: list[Event]) -> None:
         # The position first: if publishing is cut off in the middle, nobody is told anything twice.
@@ -236,6 +238,7 @@ class TopicLog:
         self.hub.note_position(self.topic, events[-1].offset)
         self.ring.extend(events)
         await self.hub.publish_fairly(self.topic, events)
+        self.hub.note_heard(self.topic, events[-1].offset)
 
 
 def _is_whole(events: list[Event], first: int) -> bool:
@@ -245,8 +248,10 @@ def _is_whole(events: list[Event], first: int) -> bool:
     return events[0].offset == first and events[-1].offset == first + len(events) - 1
 
 
-async def _patiently(read: Callable[[], Awaitable[T]]) -> T:
-    # An outage is no crash: a supervisor would park the actor, and so make it longer.
+async def patiently(read: Callable[[], Awaitable[T]]) -> T:
+    """
+    Read as soon as the database lets us. An outage is no crash: a supervisor would park the actor for it.
+    """
     while True:
         try:
             return await read()

@@ -88,6 +88,7 @@ class _Topic(Generic[E, MetaT, PositionT]):
     pushes: dict[Format[E], _Pushes] = attrs.field(factory=dict)
     metas: dict[SessionId, MetaT] = attrs.field(factory=dict)
     position: PositionT | None = None
+    heard: PositionT | None = None
 
 
 @attrs.define(eq=False)
@@ -251,6 +252,20 @@ class Hub(Generic[E, MetaT, PositionT]):
         """
         entry = self._topics.get(topic)
         return None if entry is None else entry.position
+
+    def note_heard(self, topic: Topic, position: PositionT) -> None:
+        """
+        Remember what all subscribers have been pushed, as long as the topic has a subscription or a meta.
+        """
+        if (entry := self._topics.get(topic)) is not None:
+            entry.heard = position
+
+    def heard(self, topic: Topic) -> PositionT | None:
+        """
+        The same as `position`, but behind it while that is being published: some have not heard it yet.
+        """
+        entry = self._topics.get(topic)
+        return None if entry is None else entry.heard
 
     def metas(self, topic: Topic) -> Mapping[SessionId, MetaT]:
         """

@@ -85,6 +85,8 @@ class Secure:
     _stream: trio.SSLStream[trio.SocketStream] = attrs.field(init=False)
     _protocol: Http1 | H2Protocol = attrs.field(init=False)
     _is_websocket: bool = attrs.field(default=False, init=False)
+    # HTTP/2, and something is open: a WebSocket or a stream may be silent for long, its client must not.
+    _is_pinged: bool = attrs.field(default=False, init=False)
     # A ping was sent, and nothing has come since.
     _is_doubted: bool = attrs.field(default=False, init=False)
     _write_lock: trio.Lock = attrs.field(factory=trio.Lock, init=False)
@@ -185,14 +187,14 @@ class Secure:
                     data = bytes(await self._stream.receive_some(RECEIVE))
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     data = b""
-            if data is None and self._is_websocket and not self._ending:
+            if data is None and (self._is_websocket or self._is_pinged) and not self._ending:
                 await self._doubt()
                 continue
             if not data:
                 break
             if self._ending:
                 continue
-            if self._is_websocket:
+            if self._is_websocket or self._is_pinged:
                 self._is_doubted = False
                 self._wait_until(trio.current_time() + limits.ping_interval)
             elif self.is_idle and not self._header_begun:
@@ -205,14 +207,23 @@ class Secure:
 
     async def _doubt(self) -> None:
         """
-        Ask a WebSocket's client that has been silent whether it is there; the second time, end.
+        Ask a client that has been silent whether it is there; the second time, end.
         """
-        if self._is_doubted:
+        if self._is_doubted and self._is_pinged:
+            self.abort()
+        elif self._is_doubted:
             await self._write(close_frame(4408, "no pong"))
         else:
             self._is_doubted = True
             self._wait_until(trio.current_time() + self.serving.limits.ping_timeout)
-            await self._write(PING)
+            await self._write(self._ping())
+
+    def _ping(self) -> bytes:
+        if not isinstance(self._protocol, H2Protocol):
+            return PING
+        self._protocol.connection.ping(bytes(8))
+        data: bytes = self._protocol.connection.data_to_send()
+        return data
 
     def _wait_until(self, deadline: float) -> None:
         self._read_by = self._receiving.deadline = deadline
@@ -224,7 +235,11 @@ class Secure:
             case Updated(idle=idle) if not self._ending:
                 self.is_idle = idle
                 self._header_begun = False
-                self._wait_until(trio.current_time() + self.serving.limits.keep_alive if idle else inf)
+                self._is_pinged = not idle and isinstance(self._protocol, H2Protocol)
+                self._is_doubted = False
+                limits = self.serving.limits
+                patience = limits.keep_alive if idle else limits.ping_interval if self._is_pinged else inf
+                self._wait_until(trio.current_time() + patience)
             case Closed():
                 self.hang_up()
                 await self._protocol.handle(Closed())

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -114,6 +115,20 @@ async def test_whoever_subscribes_while_others_write_hears_everything_behind_its
     assert len(clients) == 30
     for one, since in clients:
         assert one.offsets == list(range(since + 1, 38 + 1))
+
+
+async def test_what_everybody_has_heard_is_not_noted_before_they_have(stage, watched):
+    """
+    A session that ends within a publication is told no position beyond what it was pushed.
+    """
+    event, *_ = await stage.studio.write(stage.id, 1)
+    noted, before = [], stage.hub.heard(event.topic)
+    last = SimpleNamespace(push=lambda data: noted.append(stage.hub.heard(event.topic)) or True)
+    stage.hub.subscribe(event.topic, "last", last, watched.format, after=before)
+    stage.tell(event)
+    await stage.flush()
+    assert noted[0] == before == event.offset - 1
+    assert stage.hub.heard(event.topic) == event.offset
 
 
 # Crashes

@@ -4,6 +4,7 @@ import ssl
 
 import h2.connection
 import h2.events
+import pytest
 import trio
 
 from tests.gateway.applications import SOON, accept
@@ -40,6 +41,57 @@ async def test_http2_over_tls_is_served_and_contained(start, logs, certificate):
     await served.wait_all_ended()
     assert not served.ended.is_set()
     assert logs.tracebacks() == []
+
+
+@pytest.mark.parametrize("opened", ["websocket", "request"])
+async def test_over_http2_a_client_that_is_silent_is_pinged_and_then_ended(start, certificate, opened):
+    """
+    Whatever it has open, a half-open connection is found.
+    """
+    ended = trio.Event()
+
+    async def wait(scope, receive, send):
+        while (await receive())["type"] not in ("websocket.disconnect", "http.disconnect"):
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.accept"})
+        ended.set()
+
+    server_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server_tls.load_cert_chain(certificate)
+    server_tls.set_alpn_protocols(["h2"])
+    served = await start({"/wait": wait}, tls=server_tls, ping_interval=0.2, ping_timeout=0.2)
+    client_tls = ssl.create_default_context(cafile=str(certificate))
+    client_tls.set_alpn_protocols(["h2"])
+    client = await served.connect()
+    stream = trio.SSLStream(client.stream, client_tls, server_hostname="localhost", https_compatible=True)
+    http2 = h2.connection.H2Connection()
+    http2.initiate_connection()
+    fields = {":method": "GET", ":path": "/wait", ":scheme": "https", ":authority": "localhost"}
+    if opened == "websocket":
+        fields |= {":method": "CONNECT", ":protocol": "websocket", "sec-websocket-version": "13"}
+    http2.send_headers(1, list(fields.items()))
+    if opened == "request":
+        http2.end_stream(1)
+    await stream.send_all(http2.data_to_send())
+
+    async def wait_pinged():
+        while True:
+            data = await stream.receive_some()
+            events = http2.receive_data(data)
+            if not data or any(isinstance(event, h2.events.PingReceived) for event in events):
+                return bool(data)
+
+    with trio.fail_after(SOON):
+        for _ in range(3):
+            assert await wait_pinged()
+            # The answer, which is a sign of life.
+            await stream.send_all(http2.data_to_send())
+        assert not ended.is_set()
+        while await wait_pinged():
+            pass
+        await ended.wait()
+    await stream.aclose()
+    await served.wait_all_ended()
 
 
 async def test_over_tls_everything_works_except_that_there_is_no_outlet(start, logs, certificate):
