@@ -10,6 +10,8 @@ const page = {
   ...(await import(client)),
   ...(await import(new URL("client-vue.js", client))),
   Vue: await import("vue"),
+  /** The official client of Socket.IO. */
+  io: (await import("socket.io-client")).io,
   /** The WebSocket of npm's `ws`, for Node before 22. */
   ws: require("ws").WebSocket,
   /** What the test keeps from one evaluation to the next. */
