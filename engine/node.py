@@ -97,13 +97,28 @@ class Node:
             deadline=settings.database.statement_timeout,
             handler_size=settings.jobs.transactions,
         )
+        return await cls.build(settings, store, plugins, embedded)
+
+    @classmethod
+    async def build(
+        cls,
+        settings: Settings,
+        store: Store,
+        plugins: PluginHost,
+        embedded: EmbeddedPostgres | None = None,
+        chance: random.Random | None = None,
+    ) -> "Node":
+        """
+        A node on a store, not yet running; `chance` spreads restarts. Raises StoreUnavailableError.
+        """
         plugins.configure(settings.plugins)
+        chance = chance or random.Random()  # noqa: S311 -- jitter needs no secrecy
         end = await store.log.end()
         hub = Channels()
         kinds = settings.supervision
         guard = plugins.runner.guard = LoopGuard(settings.plugins.block_limit)
-        episode_supervisor = Supervisor("episodes", strategy=Strategy.ONE_FOR_ONE)
-        user_supervisor = Supervisor("users", strategy=Strategy.ONE_FOR_ONE)
+        episode_supervisor = Supervisor("episodes", strategy=Strategy.ONE_FOR_ONE, random=chance)
+        user_supervisor = Supervisor("users", strategy=Strategy.ONE_FOR_ONE, random=chance)
         presence = PresenceWriter(
             rows=store.presence,
             interval=settings.presence.write_behind,
@@ -153,7 +168,7 @@ class Node:
                 runner=plugins.runner,
                 wake_feed=feed.wake,
                 prepared=plugin_tasks.lives[effect.plugin].prepared,
-                chance=random.Random(),  # noqa: S311 -- jitter needs no secrecy
+                chance=chance,
             )
             for effect in found
         }
@@ -163,10 +178,10 @@ class Node:
             hub=hub,
             plugins=plugins,
             embedded=embedded,
-            root=Supervisor("node", strategy=Strategy.ONE_FOR_ONE),
+            root=Supervisor("node", strategy=Strategy.ONE_FOR_ONE, random=chance),
             episode_supervisor=episode_supervisor,
             user_supervisor=user_supervisor,
-            plugin_supervisor=Supervisor("plugins", strategy=Strategy.ONE_FOR_ONE),
+            plugin_supervisor=Supervisor("plugins", strategy=Strategy.ONE_FOR_ONE, random=chance),
             episodes=episodes,
             users=users,
             jobs_topic=jobs_topic,

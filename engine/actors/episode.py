@@ -1,6 +1,5 @@
 """The actor of one watched episode: its log for its subscribers, and who is there."""
 
-import time
 from collections.abc import Iterable
 from typing import assert_never
 
@@ -107,7 +106,7 @@ class EpisodeActor:
     times: PresenceTimes
     on_presence: PresenceSink
     # Counts what everyone was told; begins beyond what an earlier life can have reached.
-    _version: int = attrs.field(init=False, factory=lambda: time.time_ns() // 1_000_000)
+    _version: int = attrs.field(init=False, factory=lambda: int(utc_now().timestamp() * 1000))
     # When the next diff is due; None while nothing changed.
     _diff_at: float | None = attrs.field(default=None, init=False)
     # Sessions that left, with the time from which that shows: a reload of the page is back before.

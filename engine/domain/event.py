@@ -8,6 +8,7 @@ from typing import NewType
 import attrs
 
 from engine.domain.runs import Run, read_runs, show_runs
+from engine.domain.world import now
 
 EventId = NewType("EventId", str)
 UserId = NewType("UserId", str)
@@ -169,8 +170,8 @@ def utc_now() -> datetime:
     """
     The present time in UTC, cut to milliseconds as the wire shows it.
     """
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+    at = now()
+    return at.replace(microsecond=at.microsecond // 1000 * 1000)
 
 
 def iso(at: datetime) -> str:

@@ -120,7 +120,8 @@ class Presence:
     _shown: dict[UserId, Viewer] = attrs.field(factory=dict, init=False)
     _shown_names: tuple[str, ...] = attrs.field(default=(), init=False)
     # Users whose sessions changed since the last diff: a diff costs what changed, not what is there.
-    _touched: set[UserId] = attrs.field(factory=set, init=False)
+    # In that order, so that the same changes make the same diff.
+    _touched: dict[UserId, None] = attrs.field(factory=dict, init=False)
 
     def rebuild(self, metas: Mapping[SessionId, Meta], now: datetime) -> None:
         """
@@ -135,7 +136,7 @@ class Presence:
         A session came, or changed its state.
         """
         self._sessions.setdefault(meta.user, {})[session] = meta
-        self._touched.add(meta.user)
+        self._touched[meta.user] = None
 
     def drop(self, session: SessionId, user: UserId) -> None:
         """
@@ -146,7 +147,7 @@ class Presence:
             return
         if not sessions:
             del self._sessions[user]
-        self._touched.add(user)
+        self._touched[user] = None
 
     def meta(self, session: SessionId, user: UserId) -> Meta | None:
         """
@@ -168,7 +169,7 @@ class Presence:
             # Who has gone since the last diff is in the next one anyway.
             sessions = self._sessions.get(user)
             if sessions is not None and self._viewer(sessions, now).is_active != shown.is_active:
-                self._touched.add(user)
+                self._touched[user] = None
 
     @property
     def total(self) -> int:

@@ -1,6 +1,5 @@
 """The event log as it is stored: read by topic or in commit order, written with the row it is about."""
 
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +18,7 @@ from engine.domain.event import (
     UserId,
     utc_now,
 )
+from engine.domain.world import new_id
 from engine.store.postgres import Database, Row
 from engine.store.queries import queries
 
@@ -157,7 +157,7 @@ class PendingEvent:
         """
         A new event of the topic.
         """
-        return cls(id=EventId(str(uuid.uuid4())), topic=topic, epoch=epoch, draft=draft, author=author)
+        return cls(id=EventId(new_id()), topic=topic, epoch=epoch, draft=draft, author=author)
 
     def params(self) -> dict[str, Any]:
         """
