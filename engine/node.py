@@ -193,6 +193,7 @@ class Node:
                 ring=feed.ring,
                 # Nobody else knows the way to an embedded database.
                 alone=embedded is not None,
+                chance=chance,
             ),
             catalog=catalog,
             effects=effects,

@@ -2,7 +2,6 @@
 
 import inspect
 import random
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 
 import attrs
@@ -20,6 +19,7 @@ from engine.actors.poller import Poller
 from engine.actors.reducer import SOURCE as SQS
 from engine.domain.event import Event, JobId
 from engine.domain.job import CancelWish, Job
+from engine.domain.world import new_id
 from engine.plugin_host import PluginHost
 from engine.queue_reader import backoff_of, poller_of
 from engine.runtime.foreign import Function
@@ -66,16 +66,17 @@ class Workshop:
         committed: Callable[[Event], None],
         ring: Callable[[], None],
         alone: bool,
+        chance: random.Random,
     ) -> "Workshop":
         """
-        The jobs of a node on this store. With `alone`, no other node can be on it.
+        The jobs of a node on this store. With `alone`, no other node can be on it. `chance` spreads retries.
         """
         node = settings.node.resolved_name
         # A node of the same name may have run jobs before; that was another life.
-        owner = f"{node}/{uuid.uuid4()}"
-        jobs, chance = settings.jobs, random.Random()  # noqa: S311 -- jitter needs no secrecy
+        owner = f"{node}/{new_id()}"
+        jobs = settings.jobs
         settler = Settler(jobs=store.patient_jobs, committed=committed)
-        supervisor = Supervisor("jobs", strategy=Strategy.ONE_FOR_ONE)
+        supervisor = Supervisor("jobs", strategy=Strategy.ONE_FOR_ONE, random=chance)
         statistics = JobStatistics()
 
         def begin(job: Job, plugin: str) -> JobTransaction:

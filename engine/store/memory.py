@@ -121,6 +121,8 @@ class MemoryLog:
     """
 
     tables: MemoryTables
+    # Seconds that the log is kept for a plugin that no node runs; nothing is cut here.
+    patience: float = 0.0
 
     async def epoch(self) -> Epoch:
         await self.tables.reach()

@@ -36,6 +36,7 @@ Scenario = Callable[[SimulatedEngine], Awaitable[object]]
 _OPTIONS: Mapping[str, object] = {
     "node.name": "simulated",
     "feed.poll": "1h",
+    "retention.interval": "10000h",
     "realtime.position_interval": "1h",
     "plugins.enabled": [],
     "plugins.discover": False,

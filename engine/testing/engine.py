@@ -32,6 +32,7 @@ from engine.store.memory import (
     MemoryRecords,
     MemoryTables,
 )
+from engine.store.memory_jobs import MemoryJobs
 from engine.store.memory_plugins import MemoryCursors, Script
 from engine.store.store import Store
 from engine.testing.client import SimulatedClient
@@ -93,8 +94,11 @@ class MemoryStore:
     episode_list: MemoryEpisodeList
     compositions: MemoryCompositions
     records: MemoryRecords
+    jobs: MemoryJobs
     bell: SilentBell = attrs.field(factory=SilentBell)
+    # Nothing is tidied up: a simulation's rounds of it are never due.
     socket_rooms: None = None
+    leftovers: None = None
 
     @classmethod
     def empty(cls) -> "MemoryStore":
@@ -112,6 +116,7 @@ class MemoryStore:
             episode_list=MemoryEpisodeList(tables),
             compositions=MemoryCompositions(tables),
             records=MemoryRecords(tables),
+            jobs=MemoryJobs(tables),
         )
 
     @property
@@ -120,6 +125,15 @@ class MemoryStore:
         The lifetime of all logs.
         """
         return self.tables.epoch
+
+    @property
+    def patient_jobs(self) -> MemoryJobs:
+        """
+        The same: nothing here is slow.
+        """
+        return self.jobs
+
+    job_list = patient_job_list = patient_jobs
 
     async def aclose(self) -> None:
         """
