@@ -22,9 +22,9 @@ from engine.store.memory import (
     MemoryRecords,
 )
 from engine.store.memory_plugins import MemoryCursors, MemoryTransaction
+from engine.store.memory_store import MemoryStore
 from engine.store.presence import PresenceRows
 from engine.store.records import Records
-from engine.testing.engine import MemoryStore
 from tests.contract.studio import ALICE, Studio
 
 START = LogPlace(0, 0)
