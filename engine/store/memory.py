@@ -19,6 +19,7 @@ from engine.domain.event import (
     Topic,
     UserId,
     episode_topic,
+    is_private,
     user_topic,
 )
 from engine.domain.world import now
@@ -136,14 +137,18 @@ class MemoryLog:
         await self.tables.reach()
         return self._behind(place)[:limit]
 
-    async def after_of_episodes(self, place: LogPlace, until: LogPlace, limit: int) -> list[Event]:
+    async def after_public(self, place: LogPlace, until: LogPlace, limit: int) -> list[Event]:
         await self.tables.reach()
-        found = [event for event in self._behind(place) if event.place <= until and _is_of_episode(event)]
+        found = [
+            event for event in self._behind(place) if event.place <= until and not is_private(event.topic)
+        ]
         return found[:limit]
 
-    async def newest_of_episodes(self, until: LogPlace, limit: int) -> list[Event]:
+    async def newest_public(self, until: LogPlace, limit: int) -> list[Event]:
         await self.tables.reach()
-        return [one for one in self.tables.events if one.place <= until and _is_of_episode(one)][-limit:]
+        return [one for one in self.tables.events if one.place <= until and not is_private(one.topic)][
+            -limit:
+        ]
 
     async def cut(self) -> LogPlace:
         await self.tables.reach()
@@ -166,6 +171,10 @@ class MemoryLog:
     async def user_offset(self, user: UserId) -> Offset:
         await self.tables.reach()
         return self.tables.offset(user_topic(user))
+
+    async def topic_offset(self, topic: Topic) -> Offset:
+        await self.tables.reach()
+        return self.tables.offset(topic)
 
     async def since(self, topic: Topic, offset: Offset, limit: int) -> list[Event]:
         await self.tables.reach()
@@ -330,7 +339,3 @@ class MemoryPresence:
             else:
                 self.rows[key] = viewer
         self.tables.written()
-
-
-def _is_of_episode(event: Event) -> bool:
-    return event.topic.startswith("episode:")

@@ -76,8 +76,8 @@ async def test_a_topic_s_log_is_gapless_and_the_whole_log_is_in_commit_order(bot
     everything = await log.after(START, 10)
     assert [event.id for event in everything] == [event.id for event in (one, two, *more)]
     assert await log.after(two.place, 2) == everything[2:4]
-    assert await log.newest_of_episodes(await log.end(), 2) == everything[-2:]
-    assert await log.after_of_episodes(one.place, more[0].place, 10) == everything[1:3]
+    assert await log.newest_public(await log.end(), 2) == everything[-2:]
+    assert await log.after_public(one.place, more[0].place, 10) == everything[1:3]
     assert await log.end() >= everything[-1].place
     assert await log.epoch() == one.epoch == both.store.epoch
 
