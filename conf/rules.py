@@ -23,6 +23,12 @@ def broken(settings: Settings) -> Iterator[Broken]:
     Check every rule.
     """
     yield from _tls(settings)
+    if settings.sqs.queue_url and settings.sqs.wait >= settings.node.shutdown_grace:
+        yield Broken(
+            option="sqs.wait",
+            others=("node.shutdown_grace",),
+            remedy="must be shorter than node.shutdown_grace, because the end of the node waits for a poll",
+        )
     for field in attrs.fields(type(settings.supervision)):
         child: Child = getattr(settings.supervision, field.name)
         if child.backoff_first > child.backoff_cap:

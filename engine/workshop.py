@@ -163,7 +163,7 @@ class Workshop:
             self.rescuer.run,
             self.dispatcher.run,
         )
-        children = dict(zip(CHILDREN, runs, strict=True))
+        children: dict[str, Run] = dict(zip(CHILDREN, runs, strict=True))
         return children if self.poller is None else {**children, POLLER: self.poller.run}
 
     def sources(self) -> dict[str, dict[str, object]]:

@@ -192,7 +192,7 @@ def _client(settings: Sqs) -> Any:
     )
 
     def make() -> Any:
-        session = boto3.session.Session()
+        session = boto3.Session()
         named = _REGION.match(settings.queue_url)
         region = settings.region or session.region_name or (named[1] if named is not None else None)
         if region is None and settings.endpoint:

@@ -17,11 +17,12 @@ import peers
 import report
 import rest
 import slow_clients
+import sqs
 from loads import BenchError, Loads
 from parts import Bench
 
 # Parts with a module of their own: measure, goals, report.
-MODULES = {"floor": floor, "accept": accept, "slow_clients": slow_clients, "rest": rest}
+MODULES = {"floor": floor, "accept": accept, "slow_clients": slow_clients, "rest": rest, "sqs": sqs}
 PARTS = ("creates", "paced", "latency", "fan_out", *MODULES)
 # Parts whose peers run on Node.
 ON_NODE = {"floor", "accept", "rest"}

@@ -147,6 +147,7 @@ async def test_a_worker_that_falls_silent_loses_its_job(start_greenroom, queue_s
         {
             "sqs.queue_url": queue.url,
             "sqs.endpoint": queue_service.url,
+            "sqs.wait": "1s",
             "sqs.lease": "1s",
             "jobs.lease": "1s",
             "jobs.external_types": [EXTERNAL],

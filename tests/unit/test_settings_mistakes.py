@@ -93,6 +93,21 @@ def mistakes(config=None, environ=None, overrides=None):
             'supervision.feed.backoff_first = "1m": must not be longer than supervision.feed.backoff_cap',
         ),
         (
+            '[sqs]\nqueue_url = "http://127.0.0.1/1/jobs"\nwait = "5s"\n[node]\nshutdown_grace = "4s"',
+            'sqs.wait = "5s": must be shorter than node.shutdown_grace, because the end of the node waits for'
+            " a poll",
+        ),
+        (
+            '[sqs]\nwait = "20s"',
+            'sqs.wait = "20s": must be a duration such as "500ms", "30s", "12h", longer than zero,'
+            " at most 5s",
+        ),
+        (
+            '[sqs]\nqueue_url = "jobs"',
+            'sqs.queue_url = "jobs": must be a URL with http:// or https:// and without a user\'s name,'
+            " or empty",
+        ),
+        (
             '[server]\ntls_key = "k.pem"',
             'server.tls_key = "k.pem": needs server.tls_certificate too',
         ),
