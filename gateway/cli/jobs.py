@@ -13,6 +13,7 @@ from conf.units import read_duration
 from engine.domain.access import Role
 from engine.domain.job import FINISHED, JobState
 from gateway.cli.ask import ask
+from gateway.cli.job_send import send
 from gateway.cli.job_wait import submit_and_wait
 from gateway.cli.live import Line, line_options, plain
 
@@ -210,6 +211,8 @@ def stats(url: str, token: str | None, data_dir: Path | None) -> None:
         paused = f"paused by {pause['by']}" if pause else ""
         click.echo(plain(f"source {name}  {told}  {paused}".rstrip()))
 
+
+jobs.add_command(send)
 
 SHOWN = (
     "id", "type", "state", "attempt", "max_attempts", "priority", "progress", "message", "error", "result",

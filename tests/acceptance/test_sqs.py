@@ -74,7 +74,7 @@ async def ended(program, right):
     return (await program.ask("GET", f"/api/v1/jobs/{found[0]['id']}")).json
 
 
-async def test_an_import_by_message_ends_as_one_over_rest(start, listen, queue):
+async def test_an_import_by_message_ends_as_one_over_rest(start, listen, greenroom, queue, queue_service):
     """
     A thousand episodes each, with the same frames, the same result and the same traces.
     """
@@ -87,7 +87,22 @@ async def test_an_import_by_message_ends_as_one_over_rest(start, listen, queue):
     )
     assert answer.status == 202, answer.body
     over_rest = await ended(program, lambda job: job["source"] == "rest")
-    await trio.to_thread.run_sync(queue.send, submission("sqs.csv"))
+    data = json.dumps({"type": "episode.import", "payload": {"path": "sqs.csv"}})
+    where = ("--queue-url", queue.url, "--endpoint", queue_service.url)
+    sent = await trio.to_thread.run_sync(
+        lambda: greenroom(
+            "jobs",
+            "send",
+            "job.submit",
+            "--data",
+            data,
+            "--source",
+            "alice@example.com",
+            *where,
+            **CREDENTIALS,
+        )
+    )
+    assert sent.returncode == 0, sent.stderr
     over_sqs = await ended(program, lambda job: job["source"] == "sqs")
 
     own = {"id", "created_at", "updated_at", "started_at", "finished_at", "next_run_at", "history"}
