@@ -16,8 +16,9 @@ async def join(page: NodePage, episode: str, **options: object) -> None:
     await page.run(JOIN, {"episode": episode, "options": options})
 
 
-def people(greenroom: RunningNode) -> list[str]:
-    return sorted(user for (user,) in greenroom.rows("select user_id from user_presence where is_active"))
+def where(greenroom: RunningNode) -> list[str]:
+    rows = greenroom.rows("select resource_id::text from user_presence where is_active")
+    return sorted(resource for (resource,) in rows)
 
 
 async def test_people_see_each_other_come_work_and_go(greenroom: RunningNode, page: NodePage) -> None:
@@ -54,8 +55,9 @@ async def test_one_who_joins_twice_leaves_twice(greenroom: RunningNode, page: No
     assert await page.run("return kept.again === kept.presence")
     await page.run("kept.again.leave(); await kept.client.ping()")
     assert await page.run("return kept.client.viewers(argument).length", episode) == 1
+    await until(lambda: where(greenroom) == [episode])
     await page.run("kept.presence.leave(); await kept.client.ping()")
-    await until(lambda: people(greenroom) == [])
+    await until(lambda: where(greenroom) == [])
 
 
 async def test_presence_is_restored_with_its_state(greenroom: RunningNode, page: NodePage) -> None:
@@ -67,18 +69,17 @@ async def test_presence_is_restored_with_its_state(greenroom: RunningNode, page:
         await page.connect(proxy.url, greenroom.token())
         await join(page, episode)
         await page.run("kept.other = await kept.client.join(argument).ready", other)
+        await until(lambda: where(greenroom) == sorted([episode, other]))
         proxy.refusing = True
         proxy.cut()
         await page.wait_state("stale")
         assert await page.run("return kept.presence.viewers.length") == 1  # as it was told last
         await page.run("kept.other.leave(); kept.set = kept.presence.setState('editing')")
-        await until(lambda: people(greenroom) == [])
+        await until(lambda: where(greenroom) == [])
         proxy.refusing = False
         await page.run("await kept.set")
         await page.until("kept.presence.viewers[0]?.state === 'editing'")
-        rows = greenroom.rows("select resource_id::text from user_presence where is_active")
-        await until(lambda: greenroom.rows("select 1 from user_presence where is_active") != [])
-        assert rows in ([], [(episode,)])
+        await until(lambda: where(greenroom) == [episode])
 
 
 async def test_of_a_crowd_the_whole_list_comes_by_and_by(greenroom: RunningNode, page: NodePage) -> None:
