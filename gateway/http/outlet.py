@@ -1,6 +1,7 @@
 """How bytes get to one client: in order, never blocking the sender. Knows no episodes and no HTTP."""
 
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +20,9 @@ OUTLET_EXTENSION = "greenroom.outlet"
 
 TOO_SLOW = 4413
 _TOO_SLOW_FRAME = close_frame(TOO_SLOW, "too slow: reconnect and recover")
+
+# On, for 0 seconds (socket(7)).
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 # Buffers handed to the kernel at once; IOV_MAX is 1024, the kernel rarely takes more than a few.
 _GATHER = 64
@@ -153,6 +157,11 @@ class Outlet:
         Abort now. The connection's reader sees the end of the stream and cleans up.
         """
         if not self.is_dead:
+            if self._slow:
+                # It has not taken its last frame either: else the kernel would keep what it holds for a
+                # client that does not read, and go on asking it, for minutes. The socket's end is a reset.
+                with suppress(OSError):
+                    self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
             self._end()

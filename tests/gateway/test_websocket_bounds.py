@@ -1,5 +1,7 @@
 """One WebSocket without TLS: what the application hears, what a flood costs, how silence ends."""
 
+import select
+
 import pytest
 import trio
 import trio.testing
@@ -294,3 +296,27 @@ async def test_no_ping_is_sent_to_a_client_that_talks(start):
         await client.send(client.frame(b"here"))
         assert await client.receive_frame() == (1, b"here")
         await trio.sleep(0.05)
+
+
+async def test_a_client_that_never_reads_is_reset_and_holds_nothing(start):
+    """
+    Not even the close frame is taken: what the kernel still holds for it is given up, too.
+    """
+
+    async def talk(scope, receive, send):
+        await accept(receive, send)
+        outlet = scope["extensions"]["greenroom.outlet"]
+        while outlet.push(bytes(16384)):
+            await trio.lowlevel.checkpoint()
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    served = await start({"/talk": talk}, outlet_backlog=100_000)
+    client = await served.connect(receive_buffer=4096)
+    await client.upgrade("/talk")
+    await served.wait_all_ended()
+    poll = select.poll()
+    poll.register(client.stream.socket.fileno(), 0)
+    assert poll.poll(SOON * 1000) == [(client.stream.socket.fileno(), select.POLLERR | select.POLLHUP)]
+    await client.stream.aclose()
+    await served.assert_unharmed()
