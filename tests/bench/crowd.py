@@ -16,6 +16,12 @@ PING, SUBSCRIBED = '{"type":"ping","ref":"subscribed"}', '"ref":"subscribed"'
 GREENROOM = {"u": "/real-time", "P": "bearer, %T", "s": PING, "k": SUBSCRIBED}
 SOCKETIO = {"u": "/socket.io/?EIO=4&transport=websocket", "s": '40{"token":"%T"}', "k": '42["subscribed"'}
 
+REAL_TIME = {
+    "u": "/socket.io/?EIO=4&transport=websocket",
+    "s": '40/real-time,{"token":"%T"}',
+    "k": '40/real-time,{"sid"',
+}
+
 
 @attrs.frozen(kw_only=True)
 class House:
@@ -36,11 +42,21 @@ def greenroom(*, core: int | None = None, settings: str = WITHOUT_EFFECTS) -> Ho
     )
 
 
-def socketio_on_node(*, core: int | None = None) -> House:
+def socketio_on_greenroom() -> House:
+    """
+    Greenroom, by its namespace of Socket.IO.
+    """
+    return House(start=lambda directory: node(directory, WITHOUT_EFFECTS, publishing=True), manners=REAL_TIME)
+
+
+def socketio_on_node(*, core: int | None = None, data_only: bool = False) -> House:
     """
     Node's Socket.IO.
     """
-    return House(start=lambda directory: peers.socketio_on_node(directory, core), manners=SOCKETIO)
+    return House(
+        start=lambda directory: peers.socketio_on_node(directory, core, data_only=data_only),
+        manners=SOCKETIO,
+    )
 
 
 def socketio_on_python() -> House:

@@ -30,11 +30,14 @@ def check() -> None:
 
 
 @contextmanager
-def socketio_on_node(directory: Path, core: int | None = None) -> Iterator[Program]:
+def socketio_on_node(
+    directory: Path, core: int | None = None, *, data_only: bool = False
+) -> Iterator[Program]:
     """
-    Socket.IO on Node: peers/socketio/server.js.
+    Socket.IO on Node: peers/socketio/server.js. It emits whole frames, or their data only.
     """
-    with publisher(directory, [*_node("socketio/server.js")], core) as program:
+    command = [*_node("socketio/server.js"), *(["data"] if data_only else [])]
+    with publisher(directory, command, core) as program:
         yield program
 
 

@@ -17,15 +17,23 @@ import peers
 import report
 import rest
 import slow_clients
+import socket_clients
 import sqs
 from loads import BenchError, Loads
 from parts import Bench
 
 # Parts with a module of their own: measure, goals, report.
-MODULES = {"floor": floor, "accept": accept, "slow_clients": slow_clients, "rest": rest, "sqs": sqs}
+MODULES = {
+    "floor": floor,
+    "accept": accept,
+    "slow_clients": slow_clients,
+    "rest": rest,
+    "sqs": sqs,
+    "socket_clients": socket_clients,
+}
 PARTS = ("creates", "paced", "latency", "fan_out", *MODULES)
 # Parts whose peers run on Node.
-ON_NODE = {"floor", "accept", "rest"}
+ON_NODE = {"floor", "accept", "rest", "socket_clients"}
 # Sockets of 5,000 subscribers, and all that else is open.
 OPEN_FILES = 8192
 

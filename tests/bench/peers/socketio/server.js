@@ -1,6 +1,7 @@
 // The fan-out peer: Socket.IO on WebSocket only, with tokens verified as the documentation shows it.
 //
-// It takes "ts\n" on a second port, and emits an event of about 200 bytes with it to everybody.
+// It takes "ts\n" on a second port, and emits an event with it to everybody: a frame of about 200 bytes, or, with
+// the argument "data", what a frontend of Socket.IO is told, the event's data and where it stands then.
 // Environment: SECRET.
 import { createServer } from 'node:http';
 import { createServer as createListener } from 'node:net';
@@ -28,9 +29,14 @@ io.on('connection', (socket) => {
 function publish(stamp) {
   number += 1;
   const id = String(number).padStart(7, '0');
+  // A number in JavaScript has fewer digits than the stamp.
+  const data = { ts: stamp, publishedBy: 'bench', timestamp: new Date().toISOString() };
+  if (process.argv[2] === 'data') {
+    io.to('catalog').emit('bench_published', data, '0-0');
+    return;
+  }
   io.to('catalog').emit('bench_published', {
-    // A number in JavaScript has fewer digits than the stamp.
-    data: { ts: stamp, publishedBy: 'bench', timestamp: new Date().toISOString() },
+    data,
     namespace: '/real-time',
     broadcast: true,
     id: `e-${id}`,
