@@ -6,7 +6,7 @@ from typing import LiteralString, cast
 import attrs
 import trio
 
-from engine.domain.event import Epoch, Event, LogPlace
+from engine.domain.event import Epoch, Event, EventId, LogPlace
 from engine.errors import StoreUnavailableError
 from engine.store.postgres import Database
 from engine.store.queries import queries
@@ -80,6 +80,12 @@ class Cursors:
         Forget the quarantine.
         """
         await self.database.execute(_SQL["resume"], {"plugin": plugin})
+
+    async def replay(self, plugin: str, event: EventId | None) -> bool:
+        """
+        Put the cursor before an event, or before everything; False when there is no such event or plugin.
+        """
+        return await self.database.execute(_SQL["replay"], {"plugin": plugin, "event": event}) == 1
 
     async def failed(self, plugin: str, failure: Failure) -> None:
         """

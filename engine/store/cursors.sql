@@ -19,6 +19,15 @@ where plugin = %(plugin)s returning quarantined_at
 with durably as (select set_config('synchronous_commit', 'on', true))
 update plugin_cursors set quarantined_at = null, reason = null from durably where plugin = %(plugin)s
 
+-- name: replay
+-- Before an event, or before everything that there is when none is given. Whoever is at work finds the cursor moved.
+with durably as (select set_config('synchronous_commit', 'on', true)), start as (
+    select xid, seq from events
+    where %(event)s::uuid is null or id = %(event)s::uuid
+    order by xid, seq limit 1)
+update plugin_cursors set xid = start.xid, seq = start.seq - 1, updated_at = now()
+from start, durably where plugin = %(plugin)s
+
 -- name: failed
 insert into effect_failures (plugin, event_id, event_type, attempt, error, traceback)
 values (%(plugin)s, %(event_id)s, %(event_type)s, %(attempt)s, %(error)s, %(traceback)s)

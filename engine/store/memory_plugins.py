@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import trio
 
-from engine.domain.event import Event, EventDraft, LogPlace, Request, UserId, user_topic
+from engine.domain.event import Event, EventDraft, EventId, LogPlace, Request, UserId, user_topic
 from engine.domain.world import new_id, now
 from engine.errors import EngineError
 from engine.store.cursors import LAG_COUNTED, Cursor, CursorMovedError, Failure
@@ -157,6 +157,15 @@ class MemoryCursors:
     async def resume(self, plugin: str) -> None:
         await self.tables.reach()
         self._cursors[plugin] = attrs.evolve(self._cursors[plugin], quarantined_at=None, reason=None)
+
+    async def replay(self, plugin: str, event: EventId | None) -> bool:
+        await self.tables.reach()
+        for one in self.tables.events:
+            if plugin in self._cursors and event in (None, one.id):
+                place = LogPlace(one.place.xid, one.place.seq - 1)
+                self._cursors[plugin] = attrs.evolve(self._cursors[plugin], place=place)
+                return True
+        return False
 
     async def failed(self, plugin: str, failure: Failure) -> None:
         await self.tables.reach()

@@ -12,6 +12,7 @@ from gateway.cli.config import config
 from gateway.cli.doctor import doctor
 from gateway.cli.jobs import jobs
 from gateway.cli.migrate import migrate
+from gateway.cli.plugins import plugins
 from gateway.cli.serve import serve
 from gateway.cli.tail import tail
 from gateway.cli.token import token
@@ -30,7 +31,21 @@ def cli() -> None:
     """
 
 
-for command in (serve, token, tail, watch, top, actor, jobs, doctor, backup, restore, migrate, config):
+for command in (
+    serve,
+    token,
+    tail,
+    watch,
+    top,
+    actor,
+    plugins,
+    jobs,
+    doctor,
+    backup,
+    restore,
+    migrate,
+    config,
+):
     cli.add_command(command)
 
 

@@ -10,10 +10,10 @@ from quart_schema import security_scheme, tag
 
 from engine.actors.effects import EffectActor
 from engine.domain.access import Action
-from engine.domain.event import iso
+from engine.domain.event import EventId, iso
 from engine.hookspecs import Resource
 from engine.node import Node
-from gateway.rest.edge import Edge, answer
+from gateway.rest.edge import Edge, answer, body, path_id
 from gateway.rest.messages import Response
 from gateway.rest.numbers import numbers
 from gateway.rest.problems import Problem
@@ -70,6 +70,25 @@ def blueprint(at: Edge, registry: CollectorRegistry) -> Blueprint:
             raise _unknown(name)
         return answer(await _plugin(name))
 
+    @routes.post("/plugins/<name>/replay")
+    @tag(["engine"])
+    async def replay_plugin(name: str) -> Response:
+        """
+        Hand a plugin an event, or `beginning`, and all after it once more: `{"from": …}`. For operators.
+        """
+        await at.enter(Action.OPERATE, Resource(type="engine"))
+        if name not in node.effects:
+            raise _unknown(name)
+        event = _event_of(await body())
+        if not await node.store.cursors.replay(name, event):
+            raise Problem(404, "the log has no such event, or no more of it")
+        # Its next life reads the cursor; at work, it would find out at its next commit.
+        await node.plugin_supervisor.restart_child(name)
+        place = (await node.store.cursors.open(name, node.feed.place)).place
+        cursor = {"xid": place.xid, "seq": place.seq}
+        lag = await node.store.cursors.lag(place)
+        return answer({**await _plugin(name), "cursor": cursor, "lag": lag})
+
     async def _plugin(name: str) -> dict[str, Any]:
         actor = node.effects.get(name)
         if actor is None:
@@ -116,6 +135,15 @@ def _states(node: Node) -> list[dict[str, Any]]:
         {"name": name, "state": _state(actor), **_numbers(actor), "lag": node.meter.lag[name]}
         for name, actor in node.effects.items()
     ]
+
+
+def _event_of(given: object) -> EventId | None:
+    start = given.get("from") if isinstance(given, dict) and set(given) == {"from"} else None
+    if start == "beginning":
+        return None
+    if not isinstance(start, str):
+        raise Problem(422, 'send {"from": "<event id>"} or {"from": "beginning"}')
+    return EventId(path_id(start, "event"))
 
 
 def _state(actor: EffectActor) -> str:
