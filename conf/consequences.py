@@ -45,6 +45,7 @@ def consequences(settings: Settings) -> Iterator[Consequence]:
     for field in attrs.fields(type(settings.supervision)):
         yield from _of_child(settings, field.name, getattr(settings.supervision, field.name))
     yield from _of_budgets(settings)
+    yield from _of_queues(settings)
     yield from _of_clients(settings)
     yield from _of_retention(settings)
 
@@ -113,10 +114,33 @@ def _of_budgets(settings: Settings) -> Iterator[Consequence]:
         "plugins.effect_budget",
     )
     yield from _when(
+        plugins.effect_budget > settings.supervision.plugin.grace,
+        "an effect that takes its whole budget is cut off when the node stops, and made again after it",
+        "plugins.effect_budget",
+        "supervision.plugin.grace",
+    )
+    yield from _when(
         plugins.block_limit > plugins.effect_budget,
         "a hook that blocks the node is interrupted only after its whole budget",
         "plugins.block_limit",
         "plugins.effect_budget",
+    )
+
+
+def _of_queues(settings: Settings) -> Iterator[Consequence]:
+    sqs = settings.sqs
+    yield from _when(
+        sqs.visibility_timeout <= sqs.wait + sqs.request_timeout,
+        "a message may be seen by others before the answer of the poll that took it has arrived",
+        "sqs.visibility_timeout",
+        "sqs.wait",
+        "sqs.request_timeout",
+    )
+    yield from _when(
+        settings.jobs.lease <= settings.database.statement_timeout,
+        "a lease ends before one slow statement that would renew it: jobs are taken from a node that lives",
+        "jobs.lease",
+        "database.statement_timeout",
     )
 
 

@@ -87,7 +87,7 @@ def show(file: Path | None) -> None:
         (f"{option} = {shown}", option, source) for option, shown, source in describe(_load_or_exit(file))
     ]
     # One long value must not push every source out of sight.
-    width = min(max(len(setting) for setting, _, _ in rows), 60)
+    width = min(max(len(setting) for setting, _, _ in rows), 80)
     for setting, option, source in rows:
         line = f"{setting:{width}}  # {source}"
         if sys.stdout.isatty():

@@ -31,6 +31,7 @@ from gateway.cli.options import config_option, data_dir_option, load_with_plugin
 from gateway.gateway import Gateway, tls_context
 from gateway.http.server import listen
 from gateway.systemd import Systemd
+from gateway.terminal import Terminal
 from gateway.tracing import tracing
 
 log = structlog.get_logger()
@@ -47,11 +48,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 @data_dir_option
 def serve(config: Path | None, host: str | None, port: int | None, data_dir: Path | None) -> None:
     """
-    Run a node until SIGINT or SIGTERM.
+    Run a node until SIGINT or SIGTERM. SIGHUP takes changed settings up.
 
     With nothing configured it listens on 127.0.0.1:8000 and starts a PostgreSQL of its own under the data
     directory. Exits with 0 after a drain, with 2 when it cannot start, with 1 when it fails.
     """
+    terminal = Terminal()
+    # Nothing to read anew before it serves, and nothing to tell once it drains; it must not end it then.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     overrides = overrides_of({"server.host": host, "server.port": port, "node.data_dir": data_dir})
     loaded, plugins = load_with_plugins(config, overrides)
     settings = loaded.settings
@@ -61,6 +65,7 @@ def serve(config: Path | None, host: str | None, port: int | None, data_dir: Pat
     with ExitStack() as stack:
         running = prepare(settings, plugins, stack, read)
         # Entered last of what needs a tidy end: the last spans are those of the end.
+        running.terminal = terminal
         running.tracer = stack.enter_context(tracing(settings))
         stack.enter_context(short_pauses())
         trio.run(running.run, strict_exception_groups=True)
@@ -82,6 +87,7 @@ class Running:
     read: Callable[[], Loaded]
     # Who collects spans, if anybody does.
     tracer: Tracer | None = None
+    terminal: Terminal = attrs.field(factory=Terminal)
 
     async def run(self) -> None:
         """
@@ -107,8 +113,13 @@ class Running:
                 click.echo(self._ready_line())
                 systemd.ready(_status(node))
                 nursery.start_soon(systemd.live, partial(_status, node))
+                # Closed while it started: nobody said so, for that was ignored.
+                if self.terminal.is_gone():
+                    os.kill(os.getpid(), signal.SIGTERM)
                 async for number in signals:
                     if number == signal.SIGHUP:
+                        if self.terminal.is_gone():
+                            break
                         systemd.reloading()
                         # It has told the log what is wrong; the old settings stay.
                         with suppress(SettingsError):
