@@ -7,7 +7,7 @@ from typing import NewType
 
 import attrs
 
-from engine.domain.runs import Run, read_runs, show_runs
+from engine.domain.runs import Run, Runs, read_runs, show_runs
 from engine.domain.world import now
 
 EventId = NewType("EventId", str)
@@ -73,6 +73,15 @@ class CatalogPosition:
         """
         beyond = f"+{show_runs(self.beyond)}" if self.beyond else ""
         return f"{self.place.xid}-{self.place.seq}{beyond}"
+
+    def is_before(self, other: "CatalogPosition") -> bool:
+        """
+        Whether a reader in that other position, of the same order, has heard more.
+        """
+        if self.place != other.place:
+            return self.place < other.place
+        heard = Runs(list(self.beyond))
+        return any(number not in heard for first, last in other.beyond for number in range(first, last + 1))
 
     @property
     def is_short(self) -> bool:

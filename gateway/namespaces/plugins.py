@@ -40,9 +40,9 @@ class PluginSocket:
     auth: dict[str, Any]
     identity: Identity | None
     user_data: Any = None
-    _socket: Socket
-    _rooms: Rooms
-    _disconnect: Callable[[Socket], None]
+    _socket: Socket = attrs.field(alias="socket")
+    _rooms: Rooms = attrs.field(alias="rooms")
+    _disconnect: Callable[[Socket], None] = attrs.field(alias="disconnect")
     # What is to be done once the client is let in; None since then.
     _held: list[Callable[[], object]] | None = attrs.field(factory=list, init=False)
 

@@ -64,7 +64,9 @@ class Pid:
         """
         if offset is None:
             return self.start
-        return CatalogPosition.parsed(offset, self.start.epoch) if isinstance(offset, str) else None
+        found = CatalogPosition.parsed(offset, self.start.epoch) if isinstance(offset, str) else None
+        # The library keeps the offset of a time before the pid, until it hears another event.
+        return self.start if found is not None and found.is_before(self.start) else found
 
 
 def _short(text: str, size: int) -> str:

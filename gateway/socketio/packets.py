@@ -115,7 +115,8 @@ class Decoder:
 
 
 def _packet(encoded: Any) -> Packet:
-    kind = {BINARY_EVENT: EVENT, BINARY_ACK: ACK}.get(encoded.packet_type, encoded.packet_type)
+    kind = int(encoded.packet_type)
+    kind = {BINARY_EVENT: EVENT, BINARY_ACK: ACK}.get(kind, kind)
     return Packet(kind=kind, namespace=encoded.namespace or ROOT, id=encoded.id, data=encoded.data)
 
 

@@ -34,7 +34,7 @@ class Rooms:
 
     # Rooms of one client.
     most: int
-    _hub: Hub[bytes, None, int] = attrs.field(factory=Hub, init=False)
+    _hub: Hub[bytes, None, int] = attrs.field(factory=Hub[bytes, None, int], init=False)
     _rooms_of: dict[str, set[str]] = attrs.field(factory=dict, init=False)
 
     def enter(self, socket: Socket) -> None:

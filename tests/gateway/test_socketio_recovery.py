@@ -211,6 +211,27 @@ async def test_whoever_missed_too_much_is_told_so(start_greenroom: Start) -> Non
     assert visitor.titles == ["Four"]
 
 
+async def test_an_offset_of_an_earlier_time_does_not_count(start_greenroom: Start) -> None:
+    """
+    The library keeps it when it could not recover, until it hears something: nothing from before comes back.
+    """
+    greenroom = await start_greenroom({"realtime.replay_limit": 2, "realtime.replay_ring": 1})
+    visitor = Visitor()
+    await visitor.come(greenroom)
+    await greenroom.create("Zero")
+    await visitor.hear()
+    await visitor.vanish()
+    for title in ("One", "Two", "Three"):
+        await greenroom.create(title)
+    await greenroom.effects()
+    assert not await visitor.come(greenroom)
+    await visitor.vanish()
+    await greenroom.create("Four")
+    assert await visitor.come(greenroom)
+    await visitor.hear()
+    assert visitor.titles == ["Zero", "Four"]
+
+
 async def test_without_recovery_events_have_one_argument(start_greenroom: Start) -> None:
     """
     And the library is given nothing to come back with.
