@@ -35,11 +35,13 @@ class Change:
 @attrs.frozen(kw_only=True)
 class Changes:
     """
-    What differs: `live` is taken up by a running node, `restart` is not.
+    What differs: `live` is taken up by a running node, `restart` is not; `renewed` names the options whose
+    files have another content.
     """
 
     live: tuple[Change, ...]
     restart: tuple[Change, ...]
+    renewed: tuple[str, ...] = ()
 
 
 def changes(now: Settings, wanted: Loaded) -> Changes:

@@ -82,6 +82,7 @@ class Application:
             authenticator.retune(settings.auth)
 
         node.live.follow(retune)
+        node.live.renew(authenticator.renewal)
         return cls(
             rest=rest,
             dispatch=dispatch,

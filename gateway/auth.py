@@ -17,6 +17,7 @@ from conf.settings import Auth
 from engine.domain.access import Identity, Role
 from engine.domain.event import UserId
 from engine.errors import EngineError, StartupError
+from engine.live import Renewal
 
 ISSUER = "greenroom"
 # Signatures that a key set's public keys may make; HS256 is not among them: it would let a public key sign.
@@ -41,6 +42,8 @@ class Authenticator:
     _algorithms: list[str]
     # The secret, if nobody configured one: the node may then make tokens for its own console.
     generated: bytes | None = attrs.field(default=None, repr=False)
+    # What stood in the file of the key set.
+    file: str | None = attrs.field(default=None, repr=False, kw_only=True)
     # Verified tokens, the least recently used first; bounded by `auth.token_cache`.
     _known: OrderedDict[str, Identity] = attrs.field(factory=OrderedDict, init=False)
 
@@ -50,7 +53,8 @@ class Authenticator:
         The authenticator that the settings want. Raises StartupError for a key set that cannot be read.
         """
         if settings.jwks_file:
-            return cls(settings, _key_set(Path(settings.jwks_file)), ASYMMETRIC)
+            text = _text(Path(settings.jwks_file))
+            return cls(settings, _key_set(settings.jwks_file, text), ASYMMETRIC, file=text)
         return cls(settings, OctKey.import_key(secret), ["HS256"], None if settings.secret else secret)
 
     def retune(self, settings: Auth) -> None:
@@ -59,6 +63,23 @@ class Authenticator:
         """
         self.settings = settings
         self._known.clear()
+
+    def renewal(self) -> Renewal | None:
+        """
+        Other keys, if the file has others now: tokens of the old ones end. Raises StartupError.
+        """
+        if self.file is None:
+            return None
+        text = _text(Path(self.settings.jwks_file))
+        if text == self.file:
+            return None
+        keys = _key_set(self.settings.jwks_file, text)
+
+        def take() -> None:
+            self._key, self.file = keys, text
+            self._known.clear()
+
+        return Renewal("auth.jwks_file", take)
 
     def identify(self, token: str) -> Identity:
         """
@@ -155,10 +176,17 @@ def issue(secret: bytes, *, user: str, name: str, role: Role, ttl: float) -> str
     return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(secret))
 
 
-def _key_set(path: Path) -> KeySet:
+def _text(path: Path) -> str:
     try:
-        return KeySet.import_key_set(json.loads(path.read_text("utf-8")))
+        return path.read_text("utf-8")
     except OSError as error:
         raise StartupError(f"auth.jwks_file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise StartupError(f"auth.jwks_file {path} is not UTF-8: {error}") from error
+
+
+def _key_set(path: str, text: str) -> KeySet:
+    try:
+        return KeySet.import_key_set(json.loads(text))
     except (ValueError, KeyError, TypeError, JoseError) as error:
         raise StartupError(f"auth.jwks_file {path} is no JSON Web Key Set: {error}") from error

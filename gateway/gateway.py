@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Sequence
+from pathlib import Path
 from socket import socket
 from typing import cast
 
@@ -11,6 +12,7 @@ from hypercorn.typing import ASGIFramework
 
 from conf.settings import Settings
 from engine.errors import StartupError
+from engine.live import Renewal
 from gateway.app import Application
 from gateway.http.server import ServerLimits, serve
 
@@ -25,9 +27,14 @@ class Gateway:
     sockets: Sequence[socket]
     settings: Settings
     _limits: ServerLimits = attrs.field(init=False)
+    _tls: ssl.SSLContext | None = attrs.field(init=False)
+    # The certificate and its key as they are in use.
+    _tls_files: bytes = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._limits = server_limits(self.settings)
+        self._tls = tls_context(self.settings)
+        self._tls_files = _tls_files(self.settings)
 
     def retune(self, settings: Settings) -> None:
         """
@@ -35,6 +42,22 @@ class Gateway:
         """
         for name, value in attrs.asdict(server_limits(settings)).items():
             setattr(self._limits, name, value)
+
+    def renewal(self) -> Renewal | None:
+        """
+        Another certificate, if its files have another now: for connections to come. Raises StartupError.
+        """
+        context, server, found = self._tls, self.settings.server, _tls_files(self.settings)
+        if context is None or found == self._tls_files:
+            return None
+        # Fails as the next start would, if the two do not fit.
+        tls_context(self.settings)
+
+        def take() -> None:
+            context.load_cert_chain(server.tls_certificate, server.tls_key)
+            self._tls_files = found
+
+        return Renewal("server.tls_certificate", take)
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """
@@ -60,7 +83,7 @@ class Gateway:
                     self.sockets,
                     self._limits,
                     shutdown=shutdown,
-                    tls=tls_context(self.settings),
+                    tls=self._tls,
                     traffic=self.application.traffic,
                     task_status=task_status,
                 )
@@ -89,6 +112,14 @@ def server_limits(settings: Settings) -> ServerLimits:
         handshake_timeout=settings.server.handshake_timeout,
         retry_after=settings.server.reconnect_after,
     )
+
+
+def _tls_files(settings: Settings) -> bytes:
+    paths = filter(None, (settings.server.tls_certificate, settings.server.tls_key))
+    try:
+        return b"\0".join(Path(path).read_bytes() for path in paths)
+    except OSError as error:
+        raise StartupError(f"server.tls_certificate, tls_key: {error}") from error
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:

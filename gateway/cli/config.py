@@ -70,7 +70,9 @@ def diff(url: str, token: str | None, data_dir: Path | None) -> None:
     for what, heading in (("changed", "a reload would change"), ("needs_restart", "needs a restart")):
         for change in answer[what]:
             click.echo(f"{heading}: {change['option']}: {change['before']} -> {change['after']}")
-    if answer["changed"] or answer["needs_restart"]:
+    for option in answer["renewed"]:
+        click.echo(f"a reload would read again: the file of {option}")
+    if answer["changed"] or answer["needs_restart"] or answer["renewed"]:
         raise SystemExit(1)
     click.echo("nothing differs from what is in force")
 

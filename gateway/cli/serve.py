@@ -106,6 +106,7 @@ class Running:
         )
         node.live.source = self.read
         node.live.follow(gateway.retune)
+        node.live.renew(gateway.renewal)
         node.live.follow(lambda settings: logging.configure(settings.log))
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(*SIGNALS) as signals:
@@ -122,7 +123,7 @@ class Running:
                             break
                         systemd.reloading()
                         # It has told the log what is wrong; the old settings stay.
-                        with suppress(SettingsError):
+                        with suppress(SettingsError, StartupError):
                             node.live.reload()
                         systemd.ready(_status(node))
                     elif number == signal.SIGUSR2:

@@ -10,6 +10,7 @@ from conf.changes import Change, Changes
 from conf.settings import Mistake, SettingsError
 from engine.domain.access import Action
 from engine.domain.fields import FieldError
+from engine.errors import StartupError
 from engine.hookspecs import Resource
 from engine.live import NoSourceError
 from gateway.rest.edge import Edge, answer
@@ -53,7 +54,11 @@ def _answer(read: Callable[[], Changes]) -> Response:
     except SettingsError as error:
         wrong = [FieldError(mistake.option or "(all)", _told(mistake)) for mistake in error.mistakes]
         raise Problem(422, "the settings are wrong; the old ones stay in force", errors=wrong) from None
-    return answer({"changed": _shown(found.live), "needs_restart": _shown(found.restart)})
+    except StartupError as error:
+        raise Problem(422, f"{error}; the old settings stay in force") from None
+    return answer(
+        {"changed": _shown(found.live), "needs_restart": _shown(found.restart), "renewed": found.renewed}
+    )
 
 
 def _told(mistake: Mistake) -> str:

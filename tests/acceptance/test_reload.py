@@ -39,6 +39,7 @@ async def test_a_reload_disconnects_none_of_five_hundred_clients(
     file.write_text(
         "[limits]\nsessions_per_user = 1000\n[server]\nport = 9\n[plugins]\neffect_budget = '5s'\n"
         "[supervision.episode]\nmax_restarts = 9\nbackoff_first = '70ms'\nmailbox = 99\n"
+        "[supervision.catalog]\nmailbox = 2048\n"
     )
     diff = await trio.to_thread.run_sync(
         lambda: greenroom(
@@ -47,10 +48,14 @@ async def test_a_reload_disconnects_none_of_five_hundred_clients(
     )
     assert (diff.returncode, diff.stderr) == (1, "")
     assert "a reload would change: supervision.episode.mailbox: 256 -> 99\n" in diff.stdout
-    assert len(diff.stdout.splitlines()) == 4  # the port was given on the command line, and stays
+    assert len(diff.stdout.splitlines()) == 5  # the port was given on the command line, and stays
 
     os.kill(program.process.pid, signal.SIGHUP)
     await eventually(lambda: "supervision.episode.mailbox: 256 -> 99" in program.errors.read_text())
+
+    tree = (await program.ask("GET", "/api/v1/engine/tree")).json
+    [catalog] = [child for child in tree["children"] if child["name"] == "catalog"]
+    assert catalog["mailbox"]["capacity"] == 2048
 
     file.write_text("[supervision.episode]\nmailbox = 0\n[server]\nprot = 1\n")
     refused = await program.ask("POST", "/api/v1/engine/reload")

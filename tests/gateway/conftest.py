@@ -236,6 +236,15 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     A PEM file with a certificate for localhost that signs itself, and its key.
     """
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    path.write_bytes(new_certificate())
+    return path
+
+
+def new_certificate() -> bytes:
+    """
+    What such a file has, made anew.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
@@ -246,11 +255,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    path.write_bytes(
-        signed.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+    return signed.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    return path

@@ -335,6 +335,7 @@ async def start_node(
     )
     gateway = Gateway(application=application, sockets=sockets, settings=settings)
     node.live.follow(gateway.retune)
+    node.live.renew(gateway.renewal)
 
     async def run(task_status: Any) -> None:
         await node.run(gateway.run, task_status=task_status)

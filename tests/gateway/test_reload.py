@@ -1,10 +1,17 @@
 """A reload of a running node over REST: the parts go by the new settings, and clients notice nothing."""
 
+import json
+import ssl
+import time
+
 import pytest
 import trio
+from joserfc import jwk, jwt
 
 from conf.settings import load
+from engine.errors import StartupError
 from engine.hookspecs import hookimpl
+from tests.gateway.conftest import new_certificate
 from tests.gateway.node_fixture import QUICK, until
 
 TOKEN = {"role": "operator"}
@@ -40,6 +47,7 @@ async def test_a_reload_answers_what_changed_and_what_needs_a_restart(tuned):
         "needs_restart": [
             {"option": "server.port", "before": "8000", "after": "9", "source": "command line"}
         ],
+        "renewed": [],
     }
     assert node.node.feed.batch == 7
     assert (await reload(node)).json["changed"] == []
@@ -153,3 +161,68 @@ async def test_the_body_limit_and_the_presence_times_change(tuned):
     await look("carol@example.com")
     await trio.sleep(0.1)
     assert await bob.pending() == []
+
+
+async def test_rotated_keys_are_taken_up_and_wrong_ones_refused(start_greenroom, tmp_path):
+    """
+    Tokens of the old key end; a file that is none changes nothing, and the answer says why.
+    """
+    old, new = (jwk.ECKey.generate_key("P-256", {"kid": name}) for name in ("old", "new"))
+    file = tmp_path / "keys.json"
+
+    def write(key):
+        file.write_text(json.dumps(jwk.KeySet([key]).as_dict(private=False)))
+
+    def token(key):
+        claims = {"sub": "olga", "role": "operator", "exp": int(time.time()) + 600}
+        return jwt.encode({"alg": "ES256", "kid": key.kid}, claims, key, algorithms=["ES256"])
+
+    write(old)
+    options = {"auth.jwks_file": str(file)}
+    node = await start_greenroom(options)
+    node.may_log_tracebacks = True
+    node.node.live.source = lambda: load(None, environ={}, overrides={**QUICK, **options})
+    file.write_text("{")
+    answer = await node.request("POST", "engine/reload", token=token(old))
+    assert "is no JSON Web Key Set" in answer.problem(422)["detail"]
+    write(new)
+    answer = await node.request("POST", "engine/reload", token=token(old))
+    assert answer.json["renewed"] == ["auth.jwks_file"]
+    (await node.request("GET", "episodes", token=token(old))).problem(401)
+    assert (await node.request("GET", "engine/reload", token=token(new))).json["renewed"] == []
+
+
+async def test_a_renewed_certificate_is_shown_to_the_next_client(start_greenroom, tmp_path):
+    """
+    Who is connected stays; one that does not fit its key is refused, and the old one goes on.
+    """
+    file = tmp_path / "localhost.pem"
+    first, second = new_certificate(), new_certificate()
+    file.write_bytes(first)
+    options = {"server.tls_certificate": str(file), "server.tls_key": str(file)}
+    node = await start_greenroom(options)
+    node.may_log_tracebacks = True
+    node.node.live.source = lambda: load(None, environ={}, overrides={**QUICK, **options})
+
+    async def client():
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        stream = await trio.open_ssl_over_tcp_stream("127.0.0.1", node.port, ssl_context=context)
+        await stream.do_handshake()
+        return stream, ssl.DER_cert_to_PEM_cert(stream.getpeercert(binary_form=True))
+
+    stays, shown = await client()
+    assert shown.encode() in first
+    file.write_bytes(
+        first.partition(b"-----BEGIN PRIVATE")[0] + second[second.index(b"-----BEGIN PRIVATE") :]
+    )
+    with pytest.raises(StartupError, match="tls_certificate"):
+        node.node.live.reload()
+    _, shown = await client()
+    assert shown.encode() in first
+    file.write_bytes(second)
+    assert node.node.live.reload().renewed == ("server.tls_certificate",)
+    _, shown = await client()
+    assert shown.encode() in second
+    await stays.send_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (await stays.receive_some()).startswith(b"HTTP/1.1 200")
