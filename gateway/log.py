@@ -7,6 +7,15 @@ import structlog
 
 from conf.settings import Log
 
+_debugs = False
+
+
+def debugs() -> bool:
+    """
+    Whether anybody sees what is logged with `debug`: for what every request would log.
+    """
+    return _debugs
+
 
 def configure(settings: Log) -> None:
     """
@@ -24,6 +33,8 @@ def configure(settings: Log) -> None:
         if for_people
         else structlog.processors.JSONRenderer(),
     ]
+    global _debugs
+    _debugs = settings.level == "debug"
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     structlog.configure(
         processors=[*shared, *renderer],

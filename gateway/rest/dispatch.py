@@ -14,6 +14,7 @@ from werkzeug.routing import MapAdapter, RequestRedirect
 from engine.errors import StoreUnavailableError
 from engine.plugin_host import DecisionError
 from engine.traces import Span, Traces
+from gateway.log import debugs
 from gateway.rest.messages import GoneError, Headers, Receive, Request, Response, TooLargeError, answering
 from gateway.rest.problems import Problem
 
@@ -72,7 +73,9 @@ class Dispatch:
             await self._let_quart(scope, receive, send, more)
             return
         self.answers[response.status] += 1
-        log.debug("request", id=request.id, method=request.method, path=request.path, status=response.status)
+        if debugs():
+            about = {"id": request.id, "method": request.method, "path": request.path}
+            log.debug("request", **about, status=response.status)
         await send(response.start(more))
         await send({"type": "http.response.body", "body": response.body, "more_body": False})
 
