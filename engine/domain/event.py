@@ -81,7 +81,7 @@ class CatalogPosition:
         if self.place != other.place:
             return self.place < other.place
         heard = Runs(list(self.beyond))
-        return any(number not in heard for first, last in other.beyond for number in range(first, last + 1))
+        return not all(heard.covers(run) for run in other.beyond)
 
     @property
     def is_short(self) -> bool:
@@ -102,6 +102,8 @@ class CatalogPosition:
             beyond = read_runs(match[3]) if match[3] else ()
         except ValueError:
             return None
+        if len(beyond) > _MOST_RUNS:
+            return None  # we never say so many
         return cls(LogPlace(int(match[1]), int(match[2])), epoch, beyond)
 
 

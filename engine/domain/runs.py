@@ -27,6 +27,13 @@ class Runs:
         """
         return len(self._runs)
 
+    def covers(self, run: Run) -> bool:
+        """
+        Whether all numbers of a run are there.
+        """
+        at = self._before(run[0])
+        return at >= 0 and run[1] <= self._runs[at][1]
+
     def add(self, number: int) -> None:
         """
         Add one number; one that is there stays.

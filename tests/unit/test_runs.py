@@ -47,3 +47,28 @@ def test_a_position_reads_back(offset: str) -> None:
     assert position is not None
     assert position.place == LogPlace(814, 57)
     assert position.offset == offset
+
+
+def test_who_has_heard_less_is_before() -> None:
+    """
+    By the place, and at the same place by what was heard beyond it; however long the runs are.
+    """
+
+    def at(offset: str) -> CatalogPosition:
+        position = CatalogPosition.parsed(offset, Epoch("epoch"))
+        assert position is not None
+        return position
+
+    assert at("814-57").is_before(at("814-58"))
+    assert not at("815-57+1").is_before(at("814-58+9"))
+    assert at("814-57+59").is_before(at("814-57+59,61-9999999999999999"))
+    assert not at("814-57+59-70").is_before(at("814-57+61-62"))
+    assert not at("814-57").is_before(at("814-57"))
+
+
+def test_no_position_of_ours_has_so_many_runs() -> None:
+    """
+    What clients send is not worked through for long.
+    """
+    runs = ",".join(str(number) for number in range(1, 200, 2))
+    assert CatalogPosition.parsed(f"814-57+{runs}", Epoch("epoch")) is None
