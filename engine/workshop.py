@@ -106,7 +106,7 @@ class Workshop:
                 committed=committed,
                 progressed=keeper.progressed,
                 tell_progress=keeper.tell_progress,
-                retried=lambda: dispatcher.due(0.0),
+                due=lambda delay: dispatcher.due(delay),
                 transaction_budget=jobs.transaction_budget,
                 chance=chance,
             ),
@@ -179,7 +179,7 @@ class Workshop:
         """
         Another node has committed something: it may be a job, or somebody's wish to cancel one.
         """
-        self.dispatcher.due(0.0)
+        self.dispatcher.look_again()
         self.keeper.look_for_wishes()
 
     def wished(self, wish: CancelWish, author: Author) -> None:

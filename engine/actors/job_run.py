@@ -57,8 +57,8 @@ class JobParts:
     # Told that a run has progress to tell; and what tells it.
     progressed: Callable[[], None]
     tell_progress: Callable[[Sequence[JobChange]], Awaitable[None]]
-    # Told that a job waits for its next attempt.
-    retried: Callable[[], None]
+    # Told in how many seconds the job is due again.
+    due: Callable[[float], None]
     transaction_budget: float
     chance: random.Random
 
@@ -150,8 +150,8 @@ class JobRun:
             self.handled = True
             self.on_handled(self)
             event = await self._settle(change)
-            if event is not None and event.type == "job_retry":
-                self.parts.retried()
+            if event is not None and change is not None and change.delay is not None:
+                self.parts.due(change.delay)
         finally:
             if self._writes is not None:
                 await self._writes.rollback()

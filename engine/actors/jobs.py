@@ -75,10 +75,18 @@ class Dispatcher:
         """
         There will be something to claim in so many seconds.
         """
-        self.source.look_again(delay)
         if delay <= 0:
-            self._more = True
-        self._wake.set()
+            self.wake()
+        else:
+            self.source.look_again(delay)
+            self._wake.set()
+
+    def look_again(self) -> None:
+        """
+        Something may have been committed elsewhere, to be claimed now or later.
+        """
+        self.source.look_again()
+        self.wake()
 
     def drain(self, until: float) -> None:
         """

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import NewType
+from typing import NamedTuple, NewType
 
 import attrs
 
@@ -30,13 +30,12 @@ _PLACE = re.compile(r"([0-9]{1,18})-([0-9]{1,19})(?:\+([0-9,-]{1,2000}))?")
 _MOST_RUNS = 64
 
 
-@attrs.frozen(order=True)
-class LogPlace:
+class LogPlace(NamedTuple):
     """
     Where an event stands in the node-wide log, in commit order.
 
     `xid` is the transaction that wrote it, `seq` its number; `seq` alone would skip rows whose
-    transaction commits late.
+    transaction commits late. A tuple, because it is made and compared for every event, several times.
     """
 
     xid: int

@@ -13,6 +13,7 @@ from typing import Any
 
 import accept
 import floor
+import jobs
 import peers
 import report
 import rest
@@ -28,6 +29,7 @@ MODULES = {
     "accept": accept,
     "slow_clients": slow_clients,
     "rest": rest,
+    "jobs": jobs,
     "sqs": sqs,
     "socket_clients": socket_clients,
 }

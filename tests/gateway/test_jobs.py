@@ -1,34 +1,10 @@
 """Jobs from outside: submitted over REST, run by a plugin, seen by clients."""
 
-import psycopg
 import trio
 
 from tests.gateway.handlers import Handlers
+from tests.gateway.job_clients import ended, history, make_table, submit
 from tests.gateway.node_fixture import SOON, until, until_answer
-
-
-async def submit(node, kind, payload=None, **fields):
-    answer = await node.request("POST", "jobs", {"type": kind, "payload": payload or {}, **fields})
-    assert answer.status == 202, answer
-    assert answer.headers["location"] == f"/api/v1/jobs/{answer.json['id']}"
-    return answer.json["id"]
-
-
-async def ended(node, job):
-    answer = await until_answer(
-        lambda: node.request("GET", f"jobs/{job}"),
-        lambda answer: answer.json["state"] in ("completed", "failed", "cancelled"),
-    )
-    return answer.json
-
-
-def make_table(node):
-    with psycopg.connect(node.conninfo) as connection:
-        connection.execute("create table written (job uuid, attempt int)")
-
-
-def history(job):
-    return [frame["event"] for frame in job["history"]]
 
 
 async def test_a_job_runs_and_its_frames_arrive(start_greenroom):
@@ -294,6 +270,9 @@ async def test_a_paused_type_waits_until_it_is_resumed(start_greenroom):
     assert shown["types"]["test.echo"]["queued"] == 1
     assert shown["types"]["test.echo"]["paused"]["by"] == "alice@example.com"
     assert shown["sources"]["postgres"]["last_successful_poll_age"] >= 0
+    metrics = (await node.request("GET", "/metrics")).body.decode()
+    assert 'greenroom_jobs_ended_total{outcome="completed",type="test.wish"} 1.0' in metrics
+    assert "greenroom_job_poll_age_seconds" in metrics
     assert (await node.request("POST", f"{path}/resume", role="operator")).status == 200
     assert (await ended(node, job))["state"] == "completed"
     (await node.request("POST", f"{path}/resume", role="operator")).problem(409)

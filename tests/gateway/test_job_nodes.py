@@ -1,0 +1,103 @@
+"""Jobs and nodes that stop, die or are several; and submissions that are refused, or made twice."""
+
+from tests.gateway.handlers import Handlers
+from tests.gateway.job_clients import ended, submit
+
+
+async def test_a_node_that_stops_lets_jobs_finish_and_gives_back_the_rest(start_greenroom):
+    """
+    What was given back is there to be claimed at once, and lost no attempt; what could finish has.
+    """
+    handlers = Handlers()
+    node = await start_greenroom({"node.shutdown_grace": 0.5}, plugins={"test": handlers})
+    quick = await submit(node, "test.steps", {"count": 5, "pause": 0.02})
+    slow = await submit(node, "test.wait")
+    later = await submit(node, "test.echo", delay=3600)
+    await handlers.wait_started(quick)
+    await handlers.wait_started(slow)
+    await node.stop()
+    rows = node.rows("select id::text, state, attempt, lease_owner from processing_queue order by seq")
+    assert rows == [
+        (quick, "completed", 1, None),
+        (slow, "queued", 0, None),
+        (later, "queued", 0, None),
+    ]
+    assert handlers.cancelled == [slow]
+
+
+async def test_a_job_is_run_by_one_of_two_nodes_and_cancelled_from_the_other(start_greenroom):
+    """
+    The wish reaches the node that runs it, which stops within a second; its clients hear of it on both.
+    """
+    ours, theirs = Handlers(), Handlers()
+    one = await start_greenroom({"node.name": "one", "jobs.concurrency": 0}, plugins={"test": ours})
+    other = await start_greenroom({"node.name": "other"}, plugins={"test": theirs})
+    listener = await one.subscriber("jobs")
+    job = await submit(one, "test.wait")
+    await theirs.wait_started(job)
+    assert (await one.request("POST", f"jobs/{job}/cancel")).status == 202
+    assert (await ended(other, job))["state"] == "cancelled"
+    assert (theirs.cancelled, ours.runs) == ([job], {})
+    names = [(await listener.receive())["event"] for _ in range(3)]
+    assert names == ["job_queued", "job_processor_started", "job_cancelled"]
+
+
+async def test_what_a_lost_node_ran_is_run_by_another(start_greenroom):
+    """
+    Once its lease has ended; that attempt counts as failed.
+    """
+    node = await start_greenroom({"jobs.lease": "1s"}, plugins={"test": Handlers()})
+    assert (await node.request("POST", "engine/jobs/types/test.wish/pause", role="operator")).status == 200
+    job = await submit(node, "test.wish", {"after": 0})
+    # As a node that claimed it and died.
+    node.rows(
+        "update processing_queue set state = 'running', attempt = 1, fence = 7, lease_owner = 'gone/1',"
+        " lease_until = now() returning 1"
+    )
+    await node.request("POST", "engine/jobs/types/test.wish/resume", role="operator")
+    done = await ended(node, job)
+    assert (done["state"], done["attempt"]) == ("completed", 2)
+    retry = next(frame for frame in done["history"] if frame["event"] == "job_retry")
+    assert retry["data"]["error"] == "gone/1 was lost while it ran the job"
+
+
+async def test_a_submission_is_refused_with_every_mistake(start_greenroom):
+    """
+    By field; the handler's own check counts, too, and a viewer may not submit at all.
+    """
+    node = await start_greenroom(plugins={"test": Handlers()})
+    wrong = {"type": "Echo!", "priority": 10, "delay": -1, "timeout": 0, "payload": [], "colour": "red"}
+    refused = await node.request("POST", "jobs", wrong)
+    assert refused.fields() == sorted(wrong)
+    assert (await node.request("POST", "jobs", {"type": "test.nobody"})).fields() == ["type"]
+    answer = await node.request("POST", "jobs", {"type": "test.echo", "payload": {"answer": "wrong"}})
+    assert answer.fields() == ["payload.answer"]
+    (await node.request("POST", "jobs", {"type": "test.echo"}, role="viewer")).problem(403)
+    nobodys = "00000000-0000-4000-8000-000000000000"
+    (await node.request("POST", "jobs", {"type": "test.echo", "episode_id": nobodys})).problem(404)
+    (await node.request("GET", f"jobs/{nobodys}")).problem(404)
+    (await node.request("GET", "jobs?state=lost")).problem(422)
+    (await node.request("DELETE", "jobs?older_than=0")).problem(403)
+    (await node.request("DELETE", "jobs", role="operator")).problem(422)
+
+
+async def test_a_key_makes_one_job_of_many_submissions(start_greenroom):
+    """
+    An Idempotency-Key for ever, a unique key until that job has ended.
+    """
+    node = await start_greenroom(plugins={"test": Handlers()})
+    given = {"type": "test.elsewhere"}
+    first, again = [
+        await node.request("POST", "jobs", given, headers={"Idempotency-Key": "k"}) for _ in range(2)
+    ]
+    assert first.json["id"] == again.json["id"]
+    assert again.headers["idempotency-replayed"] == "true"
+    other = await node.request("POST", "jobs", {**given, "priority": 1}, headers={"Idempotency-Key": "k"})
+    other.problem(422)
+    one = await node.request("POST", "jobs", {"type": "test.elsewhere", "unique_key": "u"})
+    two = await node.request("POST", "jobs", {"type": "test.elsewhere", "unique_key": "u"})
+    assert (one.status, two.status, one.json["id"]) == (202, 200, two.json["id"])
+    await node.request("POST", f"jobs/{one.json['id']}/cancel")
+    three = await node.request("POST", "jobs", {"type": "test.elsewhere", "unique_key": "u"})
+    assert three.status == 202
+    (await node.request("POST", f"jobs/{one.json['id']}/retry")).problem(409)
