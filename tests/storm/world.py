@@ -297,7 +297,7 @@ class Storm:
             while True:
                 with suppress(LostError):
                     status, plugins = await http.ask("GET", "/api/v1/engine/plugins", token=token)
-                    if status == 200 and all(plugin["lag"] == 0 for plugin in plugins["data"]):
+                    if status == 200 and all(plugin.get("lag", 0) == 0 for plugin in plugins["data"]):
                         break
                 await trio.sleep(0.1)
         self._all = await self._log(http, token)
