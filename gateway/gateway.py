@@ -27,6 +27,8 @@ class Gateway:
     sockets: Sequence[socket]
     settings: Settings
     _limits: ServerLimits = attrs.field(init=False)
+    # The present life ends because of an error, and another follows.
+    _crashed: bool = attrs.field(default=False, init=False)
     _tls: ssl.SSLContext | None = attrs.field(init=False)
     # The certificate and its key as they are in use.
     _tls_files: bytes = attrs.field(init=False, repr=False)
@@ -63,31 +65,44 @@ class Gateway:
         """
         Serve until cancelled; then let clients go in good order, within the node's grace.
         """
-        shutdown = trio.Event()
+        shutdown, self._crashed = trio.Event(), False
         async with trio.open_nursery() as nursery:
             await nursery.start(self._serve, shutdown)
             task_status.started()
             try:
                 await trio.sleep_forever()
             finally:
+                if not self._crashed:
+                    # Now, not when the process ends: who comes while others drain is to go elsewhere.
+                    for sock in self.sockets:
+                        sock.close()
                 self.application.drain()
                 shutdown.set()
 
     async def _serve(self, shutdown: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+        # `serve` closes what it listens on, and a life after a crash listens on the same.
+        sockets = [sock.dup() for sock in self.sockets]
         # Its end is graceful and bounded, and asked for by the event: cancellation would cut it off.
         with trio.CancelScope(shield=True):
-            async with trio.open_nursery() as nursery:
-                await nursery.start(self.application.socket_io.run)
-                await serve(
-                    cast(ASGIFramework, self.application),
-                    self.sockets,
-                    self._limits,
-                    shutdown=shutdown,
-                    tls=self._tls,
-                    traffic=self.application.traffic,
-                    task_status=task_status,
-                )
-                nursery.cancel_scope.cancel()
+            try:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(self.application.socket_io.run)
+                    await serve(
+                        cast(ASGIFramework, self.application),
+                        sockets,
+                        self._limits,
+                        shutdown=shutdown,
+                        tls=self._tls,
+                        traffic=self.application.traffic,
+                        task_status=task_status,
+                    )
+                    nursery.cancel_scope.cancel()
+            except BaseException:
+                self._crashed = True
+                raise
+            finally:
+                for sock in sockets:
+                    sock.close()
 
 
 def server_limits(settings: Settings) -> ServerLimits:

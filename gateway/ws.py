@@ -220,11 +220,18 @@ class Connection:
         else:
             self._reply(protocol.ok(ref, **answer))
 
+    def _parent_of(self, call: protocol.Call) -> str | None:
+        """
+        The call's place in a trace: its own, or else that of the handshake.
+        """
+        headers = dict(self.scope["headers"])
+        return traceparent_of(call.traceparent or headers.get(b"traceparent", b"").decode("latin-1"))
+
     def _answering(self, call: protocol.Call) -> Callable[[Any], None]:
         answer = partial(self._answer_call, call.ref)
         if (tracer := self.gateway.node.traces.tracer) is None:
             return answer
-        span = tracer.begin(f"call {call.name}", traceparent_of(call.traceparent))
+        span = tracer.begin(f"call {call.name}", self._parent_of(call))
 
         def traced(said: Any) -> None:
             span.end({}, error=said.code if isinstance(said, Refusal) else None)

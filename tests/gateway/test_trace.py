@@ -121,3 +121,7 @@ async def test_every_step_of_a_write_is_a_span_below_the_request(start_greenroom
     assert found["frames"][2]["greenroom.clients"] == 1
     await viewer.ask(type="call", name="echo", args=1, traceparent=PARENT)
     assert [span[1] for span in collector.spans if span[0] == "call echo"] == [PARENT]
+    handshake = [("traceparent", PARENT), ("authorization", f"Bearer {node.token()}")]
+    other = await node.open(headers=handshake)
+    await other.ask(type="call", name="echo", args=1)
+    assert [span[1] for span in collector.spans if span[0] == "call echo"] == [PARENT, PARENT]
