@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import attrs
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.domain.event import UserId
@@ -167,11 +167,14 @@ class Copy:
     """
 
     viewers: dict = attrs.field(factory=dict)
+    names: tuple = ()
 
     def apply(self, diff: Diff | None):
         if diff is None:
             return
-        assert diff.joined or diff.left
+        # One who left and came back between two diffs is the same, but not the first any more.
+        assert diff.joined or diff.left or diff.names != self.names
+        self.names = diff.names
         for viewer in diff.left:
             del self.viewers[viewer.user]
         for viewer in diff.joined:
@@ -188,6 +191,15 @@ drops = st.tuples(st.just("drop"), st.sampled_from(SESSIONS))
 diffs = st.tuples(st.just("diff"))
 
 
+@example(
+    [
+        ("put", (SessionId("a1"), UserId("a")), "editing", "y"),
+        ("put", (SessionId("b0"), UserId("b")), "idle", "x"),
+        ("diff",),
+        ("drop", (SessionId("a1"), UserId("a"))),
+        ("put", (SessionId("a0"), UserId("a")), "editing", "y"),
+    ]
+)
 @settings(max_examples=300, deadline=None)
 @given(st.lists(puts | drops | diffs, max_size=40))
 def test_a_client_that_applies_the_diffs_knows_who_is_there(steps):
