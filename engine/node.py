@@ -30,6 +30,7 @@ from engine.runtime.loop_guard import LoopGuard
 from engine.runtime.mailbox import Mailbox, ask
 from engine.runtime.registry import Registry
 from engine.runtime.supervisor import Strategy, Supervisor
+from engine.runtime.watchdog import Watchdog
 from engine.store.embedded import EmbeddedPostgres
 from engine.store.store import Store
 from engine.topics import Topics, catalog_ring, policy_of
@@ -68,6 +69,7 @@ class Node:
     housekeeping: Housekeeping
     feed: Feed
     guard: LoopGuard
+    watchdog: Watchdog
     meter: Meter
     traces: Traces = attrs.field(factory=Traces)
 
@@ -205,6 +207,7 @@ class Node:
             ),
             feed=feed,
             guard=guard,
+            watchdog=Watchdog(guard),
             meter=Meter(
                 hub=hub,
                 feed=feed,
@@ -225,7 +228,7 @@ class Node:
         What is started first is stopped last. Raises EscalationError.
         """
         try:
-            with self.guard.installed():
+            with self.guard.installed(), self.watchdog.watching():
                 async with trio.open_nursery() as nursery:
                     await nursery.start(self.root.run)
                     await self._start(gateway)

@@ -45,7 +45,9 @@ class Runner:
         What the function answers, or raises. The caller owns the deadline; a thread is left behind by it.
         """
         if function.is_async:
-            return await self.guard.watch(cast(Awaitable[Any], function.call(*given)))
+            return await self.guard.watch(
+                cast(Awaitable[Any], function.call(*given)), function.owner, function.name
+            )
         if self.in_threads:
             return await trio.to_thread.run_sync(
                 function.call, *given, abandon_on_cancel=True, limiter=limiter

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from types import FrameType, coroutine
@@ -27,6 +28,17 @@ class LoopBlockedError(EngineError):
     """
 
 
+@attrs.frozen(eq=False)
+class Step:
+    """
+    A watched step: whose code it is, what it is called, and when it began, by `time.monotonic`.
+    """
+
+    owner: str
+    name: str
+    began: float
+
+
 @attrs.define(eq=False)
 class LoopGuard:
     """
@@ -39,8 +51,8 @@ class LoopGuard:
 
     limit: float
     _active: bool = attrs.field(default=False, init=False)
-    # A watched step is under way.
-    _stepping: bool = attrs.field(default=False, init=False)
+    # The watched step that is under way, for the watchdog, too.
+    step: Step | None = attrs.field(default=None, init=False)
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -60,15 +72,15 @@ class LoopGuard:
             signal.signal(signal.SIGALRM, before)
 
     @coroutine
-    def watch(self, awaitable: Awaitable[T]) -> Generator[Any, Any, T]:
+    def watch(self, awaitable: Awaitable[T], owner: str = "", name: str = "") -> Generator[Any, Any, T]:
         """
-        Await it, one watched step after the other.
+        Await it, one watched step after the other; `owner` and `name` say whose it is.
         """
         steps = awaitable.__await__()
         resume: Callable[[Any], Any] = steps.send
         given: Any = None
         while True:
-            self._begin()
+            self._begin(owner, name)
             try:
                 trap = resume(given)
             except StopIteration as end:
@@ -82,19 +94,19 @@ class LoopGuard:
                 given = error
                 resume = steps.throw
 
-    def _begin(self) -> None:
+    def _begin(self, owner: str, name: str) -> None:
         if self._active:
-            self._stepping = True
+            self.step = Step(owner, name, time.monotonic())
             signal.setitimer(signal.ITIMER_REAL, self.limit, AGAIN)
 
     def _end(self) -> None:
         if self._active:
-            self._stepping = False
+            self.step = None
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         # The signal may be handled a little after the step has ended, or amid the event loop's own code.
-        if self._stepping and frame is not None and not _is_untouchable(frame):
+        if self.step is not None and frame is not None and not _is_untouchable(frame):
             raise LoopBlockedError(
                 f"it kept the event loop to itself for more than {self.limit:g} s; "
                 "await instead, or block in a thread (trio.to_thread.run_sync)"

@@ -135,6 +135,8 @@ class NodeCollector(Collector):
         dropped = {name: actor.dropped_total for name, actor in notices.items()}
         yield counters("answers", "Answers that a plugin gave clients.", "plugin", answers.answered)
         yield counters("answer_failures", "Answers that a plugin failed to give.", "plugin", answers.failed)
+        caught = self.node.watchdog.caught
+        yield counters("loop_blocked", "Times that a plugin kept the event loop to itself.", "plugin", caught)
         yield counters("notices_dropped", "Notices that a plugin was too slow for.", "plugin", dropped)
         yield gauges("plugin_quarantined", "1 while a plugin is quarantined.", "plugin", quarantined)
         yield gauges("effect_lag_events", "Events that a plugin has still to handle.", "plugin", lag)
