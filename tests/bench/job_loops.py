@@ -26,6 +26,8 @@ from engine.store.embedded import EmbeddedPostgres
 from engine.store.migrate import migrate
 
 BATCH = 10
+# Seconds between two wake-ups: what is woken was asleep, and has done with the last.
+PAUSE = 0.02
 KIND = "bench.noop"
 
 BARE = """
@@ -117,7 +119,7 @@ def bare_wake_up(conninfo: str, count: int) -> list[float]:
     ):
         connection.execute("truncate bare_queue")
         for _ in range(count):
-            time.sleep(0.002)
+            time.sleep(PAUSE)
             began = time.perf_counter()
             connection.execute(
                 "with job as (insert into bare_queue (payload) values ('{}')) select pg_notify('bare', '')"
@@ -183,7 +185,7 @@ async def our_wake_up(node: Node, noop: Noop, count: int) -> list[float]:
     """
     times = []
     for _ in range(count):
-        await trio.sleep(0.002)
+        await trio.sleep(PAUSE)
         noop.ran = trio.Event()
         began = time.perf_counter()
         for event in await node.store.jobs.submit(new_jobs(1)):  # type: ignore[union-attr]
