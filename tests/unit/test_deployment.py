@@ -14,8 +14,8 @@ from gateway.app import REAL_TIME, SOCKET_IO, STREAM
 from gateway.cli.main import cli
 
 ROOT = Path(__file__).parents[2]
-NGINX = (ROOT / "deploy/nginx.conf").read_text("utf-8")
-CONTAINER = (ROOT / "deploy/Containerfile").read_text("utf-8")
+NGINX = (ROOT / "docs/deploy/nginx.conf").read_text("utf-8")
+CONTAINER = (ROOT / "docs/deploy/Containerfile").read_text("utf-8")
 DEPLOYMENT = (ROOT / "docs/deployment.md").read_text("utf-8")
 SETTINGS = load(None, environ={}).settings
 
@@ -27,7 +27,7 @@ def unit():
     """
     parser = configparser.RawConfigParser(strict=False, delimiters="=", comment_prefixes="#")
     parser.optionxform = str
-    parser.read(ROOT / "deploy/greenroom.service", "utf-8")
+    parser.read(ROOT / "docs/deploy/greenroom.service", "utf-8")
     return parser
 
 
@@ -67,7 +67,7 @@ def test_every_variable_that_is_named_is_an_option():
     In the unit, the image and the page.
     """
     known = {variable(option) for option in OPTIONS}
-    texts = (CONTAINER, DEPLOYMENT, (ROOT / "deploy/greenroom.service").read_text("utf-8"))
+    texts = (CONTAINER, DEPLOYMENT, (ROOT / "docs/deploy/greenroom.service").read_text("utf-8"))
     named = {name for text in texts for name in re.findall(r"\bGREENROOM_[A-Z_]+\b", text)}
     assert named - {"GREENROOM_PORT"} <= known
 
