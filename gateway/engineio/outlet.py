@@ -13,6 +13,9 @@ class DirectOutlet(Protocol):
     An outlet that writes to a socket by itself.
     """
 
+    # Whether `push` is welcome.
+    is_open: bool
+
     def push(self, data: bytes) -> bool: ...
 
     def push_latest(self, key: str, data: bytes) -> bool: ...
@@ -33,6 +36,8 @@ class EngineOutlet:
     # Told once when the client proves too slow; must do it later: whoever pushes is in the middle of it.
     on_slow: Callable[[], None] | None = None
     is_slow: bool = attrs.field(default=False, init=False)
+    # Whether `push` is welcome: until the session ends.
+    is_open: bool = attrs.field(default=True, init=False)
     _direct: DirectOutlet | None = attrs.field(default=None, init=False)
     _waiting: deque[bytes] = attrs.field(factory=deque, init=False)
     # The latest of each key, while something waits; bounded by what a session may be present on.
@@ -51,6 +56,8 @@ class EngineOutlet:
         """
         Send soon; False when this client is gone or too slow.
         """
+        if not self.is_open:
+            return False
         if self._direct is not None:
             return self._direct.push(data)
         if self.is_slow or self._bytes > self.limit:
@@ -67,6 +74,8 @@ class EngineOutlet:
         """
         The same for what only counts as long as nothing newer is there.
         """
+        if not self.is_open:
+            return False
         if self._direct is not None:
             return self._direct.push_latest(key, data)
         if self.is_slow or not self._waiting:

@@ -39,18 +39,19 @@ async def poll(session: EngineSession, receive: Receive) -> Answer | None:
     if session.transport != POLLING:
         return BAD
     frames = fetch(session)
-    if session.is_closed:
+    if session.is_closed and not frames:
         session.on_end(session)
+        return 200, join_body([session.last_packet])
     return 200, join_body(frames or [text_packet(NOOP)])
 
 
 def fetch(session: EngineSession) -> list[bytes]:
     """
-    Everything that waits; the last packet, too, when the session has ended.
+    Everything that waits. The end of the session is told by itself: what comes in one body with it, the
+    official client keeps for when it is back, and would hear again then.
     """
     assert isinstance(session.outlet, EngineOutlet)
-    frames = session.outlet.take_nowait()
-    return [*frames, session.last_packet] if session.is_closed else frames
+    return session.outlet.take_nowait()
 
 
 async def post(session: EngineSession, receive: Receive, most: int) -> Answer | None:

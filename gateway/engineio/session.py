@@ -164,7 +164,7 @@ class EngineSession:
         """
         self._end(reason, CLOSE)
         waits = isinstance(self.outlet, EngineOutlet) and not self.outlet.is_empty
-        if self.transport != POLLING or self.is_polled or not waits:
+        if self.transport != POLLING or not waits:
             self.on_end(self)
         else:
             self.timers.at(self.deadline, lambda: self.on_end(self))
@@ -192,6 +192,7 @@ class EngineSession:
             self._beat.cancel()
         if self.reading is not None:
             self.reading.cancel()
+        self.outlet.is_open = False
         if isinstance(self.outlet, EngineOutlet):
             self.outlet.wake()
         self.handler.closed(self, reason)

@@ -135,7 +135,9 @@ class WebSocket:
 
     async def send(self, message: Any) -> None:
         kind = message["type"]
-        if self._code or (self._exchange is None and not self._outlet.is_open):
+        # The application may have shut the outlet before it closes: nothing else is to come in between.
+        is_shut = self._exchange is None and not self._outlet.is_open and kind != "websocket.close"
+        if self._code or is_shut:
             await trio.lowlevel.checkpoint()
         elif self._exchange is not None:
             await self._answer(self._exchange, message)

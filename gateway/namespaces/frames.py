@@ -1,5 +1,6 @@
 """How the hub's messages look to Socket.IO clients in the namespace /real-time. Knows no connection."""
 
+from collections.abc import Callable
 from typing import Any, assert_never
 
 import attrs
@@ -25,6 +26,8 @@ class SocketIoFormat:
 
     # Whether events end with where their client stands then: what its library sends when it returns.
     tells_position: bool
+    # Called when the catalog has to start over: its subscribers miss something, and must come back for it.
+    on_reset: Callable[[], None]
 
     def encode(self, message: Message) -> bytes:
         """
@@ -39,14 +42,14 @@ class SocketIoFormat:
                 return packet(event.type, wire_data(event))
             case PresenceUpdate():
                 return packet("presence:update", presence_data(message))
-            case Subscribed() | Reached():
+            case Subscribed():
+                # Its first one each client is told by its welcome.
+                self.on_reset()
+                return b""
+            case Reached():
                 return b""
             case _:
                 assert_never(message)
-
-
-RECOVERABLE = SocketIoFormat(tells_position=True)
-PLAIN = SocketIoFormat(tells_position=False)
 
 
 def packet(event: str, *args: Any) -> bytes:

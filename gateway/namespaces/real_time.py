@@ -19,7 +19,7 @@ from gateway import protocol
 from gateway.auth import Authenticator, AuthError
 from gateway.engineio.timers import Timer
 from gateway.limits import SessionLimit
-from gateway.namespaces.frames import PLAIN, RECOVERABLE
+from gateway.namespaces.frames import SocketIoFormat
 from gateway.namespaces.recovery import Pid
 from gateway.session import Refusal, Session
 from gateway.socketio.socket import ConnectRefused, Socket
@@ -96,6 +96,15 @@ class RealTimeNamespace:
 
     # Who may come back: by the secret of their pid.
     _guests: dict[str, Socket] = attrs.field(factory=dict, init=False)
+    _sockets: set[Socket] = attrs.field(factory=set, init=False)
+    # By whether they tell where the client stands.
+    _formats: Mapping[bool, SocketIoFormat] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._formats = {
+            tells: SocketIoFormat(tells_position=tells, on_reset=self._let_all_return)
+            for tells in (True, False)
+        }
 
     async def connect(self, socket: Socket, auth: dict[str, Any]) -> None:
         """
@@ -111,10 +120,11 @@ class RealTimeNamespace:
             node=self.node,
             identity=identity,
             outlet=socket.session.outlet,
-            format=RECOVERABLE if recovers else PLAIN,
+            format=self._formats[recovers],
             max_subscriptions=self.node.settings.limits.subscriptions_per_session,
         )
         socket.user_data = Guest(session=session)
+        self._sockets.add(socket)
         done = False
         try:
             await self._begin(socket, Return.of(auth, identity.user) if recovers else None)
@@ -196,6 +206,11 @@ class RealTimeNamespace:
                 if not isinstance(await session.be_present("episode", episode, **room), Refusal):
                     guest.rooms[episode] = room
 
+    def _let_all_return(self) -> None:
+        # At once, before another event goes out: it would claim that those before it were heard.
+        for socket in list(self._sockets):
+            socket.session.close("events were missed")
+
     def _replace(self, socket: Socket, pid: Pid) -> None:
         # The node may not have noticed yet that the line broke which the client has replaced.
         before = self._guests.get(pid.secret)
@@ -208,6 +223,7 @@ class RealTimeNamespace:
 
     async def _end(self, socket: Socket) -> None:
         guest: Guest = socket.user_data
+        self._sockets.discard(socket)
         if guest.pid is not None and self._guests.get(guest.pid.secret) is socket:
             del self._guests[guest.pid.secret]
         self.sessions.release(guest.session.identity.user)

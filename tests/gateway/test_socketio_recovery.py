@@ -5,8 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
+import pytest
 import trio
 
+from engine.actors.catalog import CatalogActor
 from tests.gateway.engine_line import Probe
 from tests.gateway.node_fixture import RunningNode, until
 from tests.gateway.test_socketio_real_time import ask, event_of, line_to
@@ -230,6 +232,34 @@ async def test_an_offset_of_an_earlier_time_does_not_count(start_greenroom: Star
     assert await visitor.come(greenroom)
     await visitor.hear()
     assert visitor.titles == ["Zero", "Four"]
+
+
+async def test_what_a_crash_of_the_catalog_kept_from_clients_they_come_back_for(
+    greenroom: RunningNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Their lines end before they hear anything later, which would claim that they had heard the rest.
+    """
+    visitor = Visitor()
+    await visitor.come(greenroom)
+    await greenroom.create("One")
+    await visitor.hear()
+    publish = CatalogActor._publish
+
+    async def crash(actor: CatalogActor, events: Any) -> None:
+        if events:
+            monkeypatch.setattr(CatalogActor, "_publish", publish)
+            raise RuntimeError("a bug")
+
+    greenroom.may_log_tracebacks = True
+    monkeypatch.setattr(CatalogActor, "_publish", crash)
+    for title in ("Two", "Three"):
+        await greenroom.create(title)
+    assert await visitor.probe.closed() == 1000
+    assert await visitor.come(greenroom)
+    await greenroom.create("Four")
+    await visitor.hear(3)
+    assert sorted(visitor.titles) == sorted(["One", "Two", "Three", "Four"])
 
 
 async def test_without_recovery_events_have_one_argument(start_greenroom: Start) -> None:

@@ -15,6 +15,7 @@ class Direct:
     """
 
     taken: list[bytes] = attrs.field(factory=list)
+    is_open: bool = True
 
     def push(self, data: bytes) -> bool:
         self.taken.append(data)
