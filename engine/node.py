@@ -126,8 +126,8 @@ class Node:
             interval=settings.presence.write_behind,
             heartbeat=settings.presence.heartbeat,
         )
-        plugin_tasks = PluginTasks.build(settings, plugins, presence)
-        topics = Topics(settings=settings, store=store, hub=hub, on_presence=plugin_tasks.notices)
+        tasks = PluginTasks.build(settings, plugins, presence)
+        topics = Topics(settings=settings, store=store, hub=hub, on_presence=tasks.notices, marks=tasks.marks)
         episodes = topics.episodes(episode_supervisor)
         users = topics.users(user_supervisor)
         jobs_topic = topics.jobs(user_supervisor)
@@ -158,7 +158,7 @@ class Node:
             poll=settings.feed.poll,
             batch=settings.feed.batch,
         )
-        plugins.bind(EngineParts(begin=store.cursors.begin_own, wake_feed=feed.wake))
+        plugins.bind(EngineParts(store.cursors.begin_own, feed.wake, tasks.marks.put))
         effects = {
             effect.plugin: EffectActor(
                 effect=effect,
@@ -169,7 +169,7 @@ class Node:
                 beginning=end,
                 runner=plugins.runner,
                 wake_feed=feed.wake,
-                prepared=plugin_tasks.lives[effect.plugin].prepared,
+                prepared=tasks.lives[effect.plugin].prepared,
                 chance=chance,
             )
             for effect in found
@@ -199,7 +199,7 @@ class Node:
             ),
             catalog=catalog,
             effects=effects,
-            plugin_tasks=plugin_tasks,
+            plugin_tasks=tasks,
             presence=presence,
             retention=retention,
             housekeeping=Housekeeping(

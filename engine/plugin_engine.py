@@ -5,14 +5,16 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
+import trio
 
+from engine.domain.event import EpisodeId, UserId
 from engine.errors import EngineError
 from engine.hookspecs import Transaction
 from engine.plugin_metrics import PluginMetrics
 from engine.store.transactions import PluginTransaction
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class EngineParts:
     """
     What handles need of a running engine. `wake_feed` is called when a plugin has appended events.
@@ -20,6 +22,7 @@ class EngineParts:
 
     begin: Callable[[str], PluginTransaction]
     wake_feed: Callable[[], None]
+    mark: Callable[[str, EpisodeId, UserId, str | None], None]
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -52,6 +55,13 @@ class PluginEngine:
             await transaction.rollback()
         if transaction.told:
             parts.wake_feed()
+
+    async def mark(self, episode: str, user: str, text: str | None) -> None:
+        """
+        Say something of a person on an episode, or nothing more.
+        """
+        await trio.lowlevel.checkpoint()
+        self.running().mark(self.plugin, EpisodeId(episode), UserId(user), text)
 
     def running(self) -> EngineParts:
         """

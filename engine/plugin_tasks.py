@@ -10,6 +10,7 @@ from engine.actors.answers import Answers
 from engine.actors.notices import WAITING, Notice, NoticeActor, Notices
 from engine.actors.plugin_life import PluginLife
 from engine.actors.presence import PresenceSink
+from engine.marks import Marks
 from engine.plugin_host import PluginHost
 from engine.runtime.child import ChildSpec, Restart
 from engine.runtime.mailbox import Mailbox
@@ -29,6 +30,7 @@ class PluginTasks:
     lives: Mapping[str, PluginLife]
     notices: Notices
     answers: Answers
+    marks: Marks = attrs.field(factory=Marks)
 
     @classmethod
     def build(cls, settings: Settings, plugins: PluginHost, writer: PresenceSink) -> "PluginTasks":

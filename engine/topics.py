@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from weakref import WeakSet
 
@@ -9,13 +10,15 @@ import attrs
 
 from conf.settings import Child, Realtime, Settings
 from engine.actors.catalog import CatalogActor
-from engine.actors.episode import EpisodeActor, EpisodeMessage, PresenceTimes, presence_topic
+from engine.actors.episode import EpisodeActor, EpisodeMessage, Marked, PresenceTimes, presence_topic
 from engine.actors.log_actor import LogActor, LogMessage
 from engine.actors.messages import Channels
 from engine.actors.presence import PresenceSink
 from engine.actors.topic_log import Snapshot, TopicLog
 from engine.domain.event import EpisodeId, LogPlace, Offset, Topic, UserId, episode_topic, user_topic, utc_now
 from engine.domain.presence import Presence, page
+from engine.errors import EngineError
+from engine.marks import Marks
 from engine.runtime.child import Restart, RestartPolicy
 from engine.runtime.mailbox import Mailbox
 from engine.runtime.registry import Registry
@@ -61,6 +64,7 @@ class Topics:
     store: Store
     hub: Channels
     on_presence: PresenceSink
+    marks: Marks = attrs.field(factory=Marks)
     _episodes: WeakSet[EpisodeActor] = attrs.field(factory=WeakSet, init=False)
     _logs: WeakSet[LogActor] = attrs.field(factory=WeakSet, init=False)
 
@@ -84,7 +88,7 @@ class Topics:
         The registry of episode actors.
         """
         kind = self.settings.supervision.episode
-        return Registry(
+        episodes: Registry[EpisodeId, EpisodeMessage] = Registry(
             supervisor,
             kind="episode",
             policy=policy_of(kind),
@@ -92,6 +96,14 @@ class Topics:
             idle=kind.idle,
             start=self.episode,
         )
+
+        def changed(episode: EpisodeId, user: UserId) -> None:
+            # Nobody there, or no room: the next diff shows it.
+            with suppress(EngineError):
+                episodes.tell_running_nowait(episode, Marked(user))
+
+        self.marks.on_change = changed
+        return episodes
 
     def users(self, supervisor: Supervisor) -> Registry[UserId, LogMessage]:
         """
@@ -159,6 +171,7 @@ class Topics:
                 active_for=timedelta(seconds=times.active_for),
                 after="",
                 limit=SHOWN,
+                marks=self.marks.of(key),
             )
             return shown, {
                 "episode": None if episode is None else episode.to_json(),
@@ -171,7 +184,11 @@ class Topics:
             mailbox=mailbox,
             hub=self.hub,
             log=self._log(episode_topic(key), head, snapshot),
-            presence=Presence(active_for=timedelta(seconds=times.active_for), most=times.diff_size),
+            presence=Presence(
+                active_for=timedelta(seconds=times.active_for),
+                most=times.diff_size,
+                marks=self.marks.of(key),
+            ),
             times=self._times(),
             on_presence=self.on_presence,
         )

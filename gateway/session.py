@@ -240,6 +240,7 @@ class Session:
             self.node.hub.metas(presence_topic(episode_topic(episode))),
             now=utc_now(),
             active_for=timedelta(seconds=self.node.settings.presence.active_for),
+            marks=self.node.plugin_tasks.marks.of(episode),
             after=after,
             limit=limit,
         )

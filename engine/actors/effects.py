@@ -101,6 +101,12 @@ class EffectContext:
         """
         return self.engine.metrics
 
+    async def mark(self, episode: str, user: str, text: str | None) -> None:
+        """
+        Say something of a person on an episode.
+        """
+        await self.engine.mark(episode, user, text)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """

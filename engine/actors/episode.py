@@ -55,13 +55,22 @@ class Leave:
 
 
 @attrs.frozen
+class Marked:
+    """
+    What plugins say of a person has changed.
+    """
+
+    user: UserId
+
+
+@attrs.frozen
 class Crash:
     """
     Fail, as a bug would make it: for tests of recovery. Nothing on the network can send it.
     """
 
 
-EpisodeMessage = Committed | Subscribe | Unsubscribe | Join | Heartbeat | Leave | Crash
+EpisodeMessage = Committed | Subscribe | Unsubscribe | Join | Heartbeat | Leave | Marked | Crash
 
 
 class InjectedCrashError(Exception):
@@ -178,6 +187,9 @@ class EpisodeActor:
                         self._plan_diff()
                 case Leave(session, user):
                     self._leaving[session] = (user, trio.current_time() + self.times.reload_grace)
+                case Marked(user):
+                    self.presence.touch(user)
+                    self._plan_diff()
                 case Crash():
                     raise InjectedCrashError(f"episode {self.id} was told to crash")
                 case _:

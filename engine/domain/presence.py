@@ -1,8 +1,9 @@
 """Presence on one resource: which sessions are there, and so which viewers. Pure: no clock, no task."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, NewType
 
 import attrs
@@ -18,6 +19,16 @@ STATES = ("idle", "viewing", "editing")
 NAMES = 2
 DEFAULT_ACTIVE_FOR = timedelta(seconds=90)
 DEFAULT_MOST = 20
+
+MarksOf = Callable[[UserId], Mapping[str, str]]
+NO_MARKS: Mapping[str, str] = MappingProxyType({})
+
+
+def no_marks(user: UserId) -> Mapping[str, str]:
+    """
+    Nobody says anything of anybody.
+    """
+    return NO_MARKS
 
 
 @attrs.frozen(kw_only=True)
@@ -46,6 +57,8 @@ class Viewer:
     active_at: datetime
     # A viewer of whom nothing was heard for a while is shown, but not as active.
     is_active: bool = True
+    # What plugins say of this person here, by plugin.
+    marks: Mapping[str, str] = NO_MARKS
 
     def to_json(self, resource_id: str) -> dict[str, Any]:
         """
@@ -61,6 +74,7 @@ class Viewer:
             "lastActive": iso(self.active_at),
             "isActive": self.is_active,
             "state": self.state,
+            **({"marks": dict(self.marks)} if self.marks else {}),
         }
 
 
@@ -114,6 +128,8 @@ class Presence:
 
     active_for: timedelta = DEFAULT_ACTIVE_FOR
     most: int = DEFAULT_MOST
+    # What plugins say of a person, asked anew for each diff.
+    marks: MarksOf = no_marks
     # By user, in the order of their coming.
     _sessions: dict[UserId, dict[SessionId, Meta]] = attrs.field(factory=dict, init=False)
     # What everyone has been told; a diff is the difference to it.
@@ -148,6 +164,13 @@ class Presence:
         if not sessions:
             del self._sessions[user]
         self._touched[user] = None
+
+    def touch(self, user: UserId) -> None:
+        """
+        What plugins say of somebody has changed. Who is not here is ignored.
+        """
+        if user in self._sessions:
+            self._touched[user] = None
 
     def meta(self, session: SessionId, user: UserId) -> Meta | None:
         """
@@ -222,6 +245,7 @@ class Presence:
             viewed_at=min(meta.joined_at for meta in metas),
             active_at=active_at,
             is_active=state != "idle" and now - active_at <= self.active_for,
+            marks=self.marks(newest.user),
         )
 
 
@@ -237,12 +261,18 @@ class ViewerPage:
 
 
 def page(
-    metas: Mapping[SessionId, Meta], *, now: datetime, active_for: timedelta, after: str, limit: int
+    metas: Mapping[SessionId, Meta],
+    *,
+    now: datetime,
+    active_for: timedelta,
+    after: str,
+    limit: int,
+    marks: MarksOf = no_marks,
 ) -> ViewerPage:
     """
     The viewers whom these sessions make whose user ids come after `after`, `limit` of them at most.
     """
-    presence = Presence(active_for=active_for)
+    presence = Presence(active_for=active_for, marks=marks)
     for session, meta in metas.items():
         presence.put(session, meta)
     everyone = sorted(presence.viewers(now), key=lambda viewer: viewer.user)
@@ -255,5 +285,5 @@ def page(
     )
 
 
-def _shows(viewer: Viewer) -> tuple[str, str, bool]:
-    return viewer.state, viewer.name, viewer.is_active
+def _shows(viewer: Viewer) -> tuple[str, str, bool, Mapping[str, str]]:
+    return viewer.state, viewer.name, viewer.is_active, viewer.marks

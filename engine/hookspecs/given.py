@@ -145,6 +145,13 @@ class Engine(Protocol):
         """
         ...
 
+    async def mark(self, episode: str, user: str, text: str | None) -> None:
+        """
+        Say something of a person on an episode: whoever looks at it sees it as `marks` of that viewer, by
+        plugin. None takes it back. Kept in this node's memory. Raises PluginError for a text that is none.
+        """
+        ...
+
 
 class Context(Engine, Protocol):
     """

@@ -146,6 +146,7 @@ def blueprint(at: Edge) -> Blueprint:
             node.hub.metas(presence_topic(episode_topic(key))),
             now=utc_now(),
             active_for=timedelta(seconds=node.settings.presence.active_for),
+            marks=node.plugin_tasks.marks.of(key),
             after=given.get("cursor", ""),
             limit=edge.limit_of(given),
         )

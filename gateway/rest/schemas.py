@@ -235,6 +235,8 @@ class Viewer(Struct, rename="camel"):
     last_active: str
     is_active: bool
     state: Literal["idle", "viewing", "editing"]
+    # What plugins say of the viewer, by plugin; absent if none does.
+    marks: dict[str, str] | UnsetType = UNSET
 
 
 class Viewers(Struct):
