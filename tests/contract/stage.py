@@ -181,6 +181,7 @@ class Stage:
         """
         wanted = {
             "presence.tick": "20ms",
+            "presence.reload_grace": 0,
             "realtime.replay_ring": ring,
             "realtime.replay_limit": replay_limit,
             "realtime.replay_size": replay_size,
