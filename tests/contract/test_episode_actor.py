@@ -251,9 +251,10 @@ async def test_a_returning_client_gets_exactly_what_it_missed(stage, client, rin
     From the ring, or from the store when it goes back further.
     """
     await stage.start(ring=ring)
-    events = await stage.studio.write(stage.id, 5)
     watcher = client("watcher")
+    # First: an actor that nobody listens to has its idle time only, and the database may take longer.
     await stage.subscribe(watcher)
+    events = await stage.studio.write(stage.id, 5)
     stage.tell(*events)
     await watcher.wait(lambda it: len(it.offsets) == 5)
     stage.log.reads = 0
