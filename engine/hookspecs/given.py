@@ -160,6 +160,13 @@ class Context(Engine, Protocol):
     """
 
     @property
+    def engine(self) -> Engine:
+        """
+        What other hooks are given: its `transaction()` is one of its own, which commits by itself.
+        """
+        ...
+
+    @property
     def attempt(self) -> int:
         """
         1 for the first time that these events are handed over, then counting up.
