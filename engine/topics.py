@@ -10,7 +10,7 @@ import attrs
 
 from conf.settings import Child, Realtime, Settings
 from engine.actors.catalog import CatalogActor
-from engine.actors.episode import EpisodeActor, EpisodeMessage, Marked, PresenceTimes, presence_topic
+from engine.actors.episode import EpisodeActor, EpisodeMessage, Marked, PresenceTimes, shown_metas
 from engine.actors.log_actor import LogActor, LogMessage
 from engine.actors.messages import Channels
 from engine.actors.presence import PresenceSink
@@ -166,7 +166,7 @@ class Topics:
             # A deleted episode shows that its log has ended.
             shown = await head() if episode is None else episode.log_offset
             present = page(
-                self.hub.metas(presence_topic(episode_topic(key))),
+                shown_metas(self.hub, episode_topic(key)),
                 now=utc_now(),
                 active_for=timedelta(seconds=times.active_for),
                 after="",

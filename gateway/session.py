@@ -13,7 +13,7 @@ import trio
 
 from engine.actors.answers import NoAnswer
 from engine.actors.catalog import SubscribeCatalog
-from engine.actors.episode import Heartbeat, Join, Leave, presence_topic
+from engine.actors.episode import Heartbeat, Join, Leave, presence_topic, shown_metas
 from engine.actors.messages import Message, Subscribed
 from engine.actors.topic_log import Subscribe, Unsubscribe
 from engine.domain.access import Action, Identity, refusal
@@ -237,7 +237,7 @@ class Session:
         if resource_type != "episode" or episode is None or not there:
             return Refusal("not_present", f"this session is not present on {resource_type} {resource_id!r}")
         return page(
-            self.node.hub.metas(presence_topic(episode_topic(episode))),
+            shown_metas(self.node.hub, episode_topic(episode)),
             now=utc_now(),
             active_for=timedelta(seconds=self.node.settings.presence.active_for),
             marks=self.node.plugin_tasks.marks.of(episode),

@@ -86,6 +86,20 @@ def presence_topic(topic: Topic) -> Topic:
     return Topic(f"{topic}#presence")
 
 
+def leaving_topic(topic: Topic) -> Topic:
+    """
+    The hub's topic for who has left and may be back before that shows.
+    """
+    return Topic(f"{topic}#leaving")
+
+
+def shown_metas(hub: Channels, topic: Topic) -> dict[SessionId, Meta]:
+    """
+    The metas of those who are shown as present: a page of them is what diffs make of an earlier one.
+    """
+    return {**hub.metas(leaving_topic(topic)), **hub.metas(presence_topic(topic))}
+
+
 @attrs.frozen(kw_only=True)
 class PresenceTimes:
     """
@@ -134,6 +148,8 @@ class EpisodeActor:
         with self.mailbox.serving():
             now = trio.current_time()
             self._silence_at, self._check_at = now + self.times.silence, now + self.times.position_check
+            for session in self.hub.metas(leaving_topic(self.log.topic)):
+                self._forget_leaving(session)  # the life before was to do it
             self.presence.rebuild(self.hub.metas(self._there), utc_now())
             await self.log.begin()
             task_status.started()
@@ -186,7 +202,7 @@ class EpisodeActor:
                         self.presence.put(session, meta)
                         self._plan_diff()
                 case Leave(session, user):
-                    self._leaving[session] = (user, trio.current_time() + self.times.reload_grace)
+                    self._leave(session, user)
                 case Marked(user):
                     self.presence.touch(user)
                     self._plan_diff()
@@ -200,7 +216,7 @@ class EpisodeActor:
         now = trio.current_time()
         for session, (user, due) in list(self._leaving.items()):
             if now >= due:
-                del self._leaving[session]
+                self._forget_leaving(session)
                 self.presence.drop(session, user)
                 self._plan_diff()
         if now >= self._silence_at:
@@ -213,8 +229,18 @@ class EpisodeActor:
             self._check_at = now + self.times.position_check
             await self.log.check_position()
 
+    def _leave(self, session: SessionId, user: UserId) -> None:
+        self._leaving[session] = (user, trio.current_time() + self.times.reload_grace)
+        meta = self.presence.meta(session, user)
+        if self.times.reload_grace and meta is not None:
+            self.hub.track(leaving_topic(self.log.topic), session, meta)
+
+    def _forget_leaving(self, session: SessionId) -> None:
+        self._leaving.pop(session, None)
+        self.hub.untrack(leaving_topic(self.log.topic), session)
+
     def _join(self, wish: Join) -> None:
-        self._leaving.pop(wish.session, None)
+        self._forget_leaving(wish.session)
         self.presence.put(wish.session, wish.meta)
         self._plan_diff()
         welcome = wish.format.encode(self._everyone())

@@ -9,7 +9,7 @@ import msgspec
 from quart import Blueprint
 from quart_schema import document_headers, document_querystring, document_request, document_response, tag
 
-from engine.actors.episode import presence_topic
+from engine.actors.episode import shown_metas
 from engine.domain import episode as decide
 from engine.domain.access import Action, Identity
 from engine.domain.episode import Episode, EpisodeChange
@@ -143,7 +143,7 @@ def blueprint(at: Edge) -> Blueprint:
         given = edge.query("limit", "cursor")
         await _existing(key)
         found = page(
-            node.hub.metas(presence_topic(episode_topic(key))),
+            shown_metas(node.hub, episode_topic(key)),
             now=utc_now(),
             active_for=timedelta(seconds=node.settings.presence.active_for),
             marks=node.plugin_tasks.marks.of(key),

@@ -23,9 +23,10 @@ async def serve_stock(
     shutdown: trio.Event,
     tls: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    **_ours: object,
 ) -> None:
     """
-    Stand in for gateway.http.server.serve.
+    Stand in for gateway.http.server.serve; what only that one does is left out.
     """
     config = Config()
     # Hypercorn closes what it is given, and so does its caller.

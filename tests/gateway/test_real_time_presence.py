@@ -3,6 +3,7 @@
 import pytest
 import trio
 
+from engine.actors.episode import leaving_topic
 from tests.gateway.node_fixture import until
 
 
@@ -208,3 +209,30 @@ async def test_the_table_follows_the_viewers(greenroom, episode):
     for frontend in (bob, again):
         await frontend.ws.aclose()
     await until(lambda: greenroom.rows(rows) == [])
+
+
+async def test_who_reloads_a_page_is_on_every_page_of_viewers_meanwhile(start_greenroom):
+    """
+    Nobody was told that it left: who asks is not told so either. When it stays away, both are.
+    """
+    greenroom = await start_greenroom({"presence.reload_grace": "2s"})
+    episode = await greenroom.create()
+    carol, _ = await come(greenroom, episode, "carol")
+    bob, _ = await come(greenroom, episode, "bob")
+    await told(carol, joined=["Bob"])
+    await bob.vanish()
+    await until(lambda: len(bobs(greenroom, episode)) == 1)
+
+    async def pages():
+        answer = await greenroom.request("GET", f"episodes/{episode['id']}/presence")
+        asked = await carol.ask(type="viewers", resourceType="episode", resourceId=episode["id"])
+        return names(answer.json["data"]), names(asked["viewers"])
+
+    assert await pages() == (["Bob", "Carol"], ["Bob", "Carol"])
+    await told(carol, left=["Bob"])
+    assert await pages() == (["Carol"], ["Carol"])
+    assert bobs(greenroom, episode) == {}
+
+
+def bobs(greenroom, episode):
+    return greenroom.node.hub.metas(leaving_topic(f"episode:{episode['id']}"))
