@@ -17,7 +17,7 @@ from engine.actors.job_statistics import JobStatistics
 from engine.domain import job as decide
 from engine.domain.event import Event, UserId
 from engine.domain.job import MAX_MESSAGE, Job, JobChange
-from engine.domain.job_request import has_nul
+from engine.domain.job_request import TOO_DEEP, unstorable
 from engine.errors import EngineError, StoreUnavailableError
 from engine.hookspecs import Discard, Engine, JobHandler, JobStoppedError, JobTransaction, Retry
 from engine.runtime.backoff import Backoff
@@ -194,9 +194,12 @@ class JobRun:
             return self._failed(
                 Discard(f"the handler's answer has {len(encoded)} bytes; at most {MAX_RESULT} are kept")
             )
-        plain = msgspec.json.decode(encoded)
-        if has_nul(plain):
-            return self._failed(Discard("the handler's answer must not contain the NUL character"))
+        try:
+            plain = msgspec.json.decode(encoded)
+        except RecursionError:
+            return self._failed(Discard(f"the handler's answer {TOO_DEEP}"))
+        if (mistake := unstorable(plain)) is not None:
+            return self._failed(Discard(f"the handler's answer {mistake}"))
         return decide.completed(self.job, plain)
 
     def _failed(self, error: Exception | None) -> JobChange:
@@ -208,21 +211,19 @@ class JobRun:
             case None:
                 text = f"it overran its timeout of {self.job.timeout:g} s"
             case Retry():
-                text, after = str(error), error.after
+                text, after = said(error), error.after
             case Discard():
-                text, final = str(error), True
+                text, final = said(error), True
             case EngineError():
-                text = f"{type(error).__name__}: {error}"
+                text = f"{type(error).__name__}: {said(error)}"
             case _:
-                text = f"{type(error).__name__}: {error}"
+                text = f"{type(error).__name__}: {said(error)}"
                 log.warning(
                     "a job's attempt failed", job=self.job.id, type=self.job.type, error=text, exc_info=error
                 )
         if after is None:
             after = retry_delay(self.handler, self.job.attempt, self.parts.chance)
-        # PostgreSQL's texts cannot hold it.
-        text = text.replace("\x00", "�")
-        return decide.attempt_failed(self.job, text, delay=max(0.0, after), final=final)
+        return decide.attempt_failed(self.job, text, delay=after, final=final)
 
     async def _settle(self, change: JobChange | None) -> Event | None:
         if change is None:
@@ -281,6 +282,16 @@ class JobRun:
             self._scope.deadline = at
 
 
+def said(error: Exception) -> str:
+    """
+    An error's text; somebody else's error may fail to tell it.
+    """
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"(its text cannot be told: {type(failure).__name__})"
+
+
 def retry_delay(handler: JobHandler | None, attempt: int, chance: random.Random) -> float:
     """
     Seconds to wait after a failed attempt of this number (from 1): exponential, all of it random.
@@ -294,5 +305,5 @@ def _progress(fraction: float, message: str | None) -> tuple[float, str | None]:
         raise ValueError(f"progress is a number from 0 to 1, not {fraction!r}")
     if message is not None and not isinstance(message, str):
         raise ValueError(f"the message that comes with progress is a text, not {message!r}")
-    text = None if message is None else message.replace("\x00", "�")[:MAX_MESSAGE]
+    text = None if message is None else decide.storable(message)[:MAX_MESSAGE]
     return float(fraction), text

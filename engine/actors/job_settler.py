@@ -8,7 +8,7 @@ import structlog
 import trio
 
 from engine.domain.event import Event, JobId
-from engine.domain.job import JobChange
+from engine.domain.job import JobChange, cancelled_instead
 from engine.errors import StoreUnavailableError
 from engine.store.jobs import Jobs, RefusedError
 
@@ -51,7 +51,15 @@ class Settler:
     async def settle(self, change: JobChange) -> Event | None:
         """
         Have a transition committed; answers its event, or None if the job was lost. Raises RefusedError.
+
+        A job that was to be tried again, and that somebody wants cancelled meanwhile, is cancelled instead.
         """
+        event = await self._commit_one(change)
+        if event is None and change.unwished:
+            event = await self._commit_one(cancelled_instead(change))
+        return event
+
+    async def _commit_one(self, change: JobChange) -> Event | None:
         settlement = Settlement(change)
         self._waiting.append(settlement)
         self._wake.set()

@@ -13,6 +13,8 @@ from engine.domain.event import EpisodeId, EventDraft, JobId, Request, UserId, i
 MAX_ERROR = 4000
 # Characters of the text that comes with progress.
 MAX_MESSAGE = 500
+# Seconds that a job may be put off: a year.
+MAX_DELAY = 31_536_000
 
 
 class JobState(enum.StrEnum):
@@ -145,6 +147,8 @@ class JobChange:
     fence: int | None
     # Only if the lease has ended, by the database's clock.
     lapsed: bool = False
+    # Only if nobody wishes it to be cancelled; who does is not to see it begin once more.
+    unwished: bool = False
     # Only if no message of an external worker with this number, or a later one, has counted.
     external_seq: int | None = None
     event: EventDraft
@@ -198,7 +202,7 @@ def attempt_failed(job: Job, error: str, *, delay: float, final: bool = False) -
     """
     An attempt failed: it is tried again after `delay` seconds, unless it was the last, or `final`.
     """
-    error = error[:MAX_ERROR]
+    error = storable(error)[:MAX_ERROR]
     if final or job.attempt >= job.max_attempts:
         return JobChange(
             job=job.id,
@@ -214,22 +218,26 @@ def attempt_failed(job: Job, error: str, *, delay: float, final: bool = False) -
         job=job.id,
         expects=(JobState.RUNNING,),
         fence=job.fence,
+        unwished=True,
         # The statement adds nextRunAt, by the database's clock.
         event=EventDraft(type="job_retry", data={"error": error, "retryCount": job.attempt}),
         state=JobState.RETRY,
         attempt=job.attempt,
-        delay=delay,
+        delay=min(max(0.0, delay), MAX_DELAY),
         error=error,
     )
 
 
 def rescued(job: Job, *, delay: float, lapsed: bool = True) -> JobChange:
     """
-    Whoever ran it is gone: that attempt failed. Nothing happens if the lease was renewed meanwhile.
+    Whoever ran it is gone: that attempt failed, or the job is cancelled, if that was wished. Nothing happens
+    if the lease was renewed meanwhile.
     """
-    change = attempt_failed(
-        job, f"{job.lease_owner or 'whoever ran it'} was lost while it ran the job", delay=delay
-    )
+    if job.cancel_requested_at is not None:
+        change = cancelled(job)
+    else:
+        lost = f"{job.lease_owner or 'whoever ran it'} was lost while it ran the job"
+        change = attempt_failed(job, lost, delay=delay)
     return attrs.evolve(change, lapsed=lapsed, new_fence=job.fence + 1)
 
 
@@ -282,7 +290,7 @@ def progressed(job: Job, fraction: float, message: str | None, *, lease: float) 
 
 def cancelled(job: Job, *, user: UserId | None = None, request: Request | None = None) -> JobChange:
     """
-    A running job has been stopped, as was wished.
+    A running job has been stopped, as was wished: by whoever the row says, if `user` is not given.
     """
     return JobChange(
         job=job.id,
@@ -295,6 +303,21 @@ def cancelled(job: Job, *, user: UserId | None = None, request: Request | None =
         attempt=job.attempt,
         error=job.error,
         progress=job.progress,
+    )
+
+
+def cancelled_instead(change: JobChange) -> JobChange:
+    """
+    What becomes of a job whose next attempt, which the change would have led to, nobody wants any more.
+    """
+    return JobChange(
+        job=change.job,
+        expects=change.expects,
+        fence=change.fence,
+        event=EventDraft(type="job_cancelled", data={}),
+        state=JobState.CANCELLED,
+        attempt=change.attempt,
+        error=change.error,
     )
 
 
@@ -340,6 +363,7 @@ def released(job: Job) -> JobChange:
         job=job.id,
         expects=(JobState.RUNNING,),
         fence=job.fence,
+        unwished=True,
         event=EventDraft(type="job_queued", data={"message": "the node that ran it stops"}),
         state=JobState.QUEUED,
         attempt=job.attempt - 1,
@@ -347,6 +371,13 @@ def released(job: Job) -> JobChange:
         delay=0.0,
         error=job.error,
     )
+
+
+def storable(text: str) -> str:
+    """
+    A text without what PostgreSQL's cannot hold: NUL, and halves of surrogate pairs, as in names of files.
+    """
+    return text.replace("\x00", "�").encode("utf-8", "replace").decode("utf-8")
 
 
 def _time(at: datetime | None) -> str | None:

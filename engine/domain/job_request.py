@@ -8,13 +8,15 @@ import attrs
 
 from engine.domain.event import EpisodeId, JobId, Request, UserId
 from engine.domain.fields import Check, Invalid, check_fields, text, uuid_text, whole_number
+from engine.domain.job import MAX_DELAY
+from engine.domain.json_text import DEEPEST
 
 TYPE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 MAX_TYPE = 100
-# Seconds: a week for an attempt, a year for a delay.
+# Seconds for an attempt: a week.
 MAX_TIMEOUT = 604_800
-MAX_DELAY = 31_536_000
 HIGHEST_PRIORITY = 9
+TOO_DEEP = f"must not be nested deeper than {DEEPEST} levels"
 
 
 @attrs.frozen(kw_only=True)
@@ -53,20 +55,26 @@ def _type(value: object) -> object:
 def _object(value: object) -> object:
     if not isinstance(value, Mapping):
         raise ValueError("must be a JSON object")
-    if has_nul(value):
-        raise ValueError("must not contain the NUL character")
+    if (mistake := unstorable(value)) is not None:
+        raise ValueError(mistake)
     return value
 
 
-def has_nul(value: object) -> bool:
+def unstorable(value: object, depth: int = 0) -> str | None:
     """
-    Whether it contains a NUL character anywhere, which PostgreSQL's jsonb cannot hold.
+    Why JSON cannot be kept: a NUL character anywhere, which jsonb cannot hold, or depth that nobody can read.
     """
     if isinstance(value, str):
-        return "\x00" in value
+        return "must not contain the NUL character" if "\x00" in value else None
     if isinstance(value, Mapping):
-        return any(has_nul(key) or has_nul(item) for key, item in value.items())
-    return isinstance(value, list) and any(map(has_nul, value))
+        parts = [*value.keys(), *value.values()]
+    elif isinstance(value, list):
+        parts = value
+    else:
+        return None
+    if depth == DEEPEST:
+        return TOO_DEEP
+    return next((mistake for part in parts if (mistake := unstorable(part, depth + 1))), None)
 
 
 def _seconds(most: float, *, positive: bool) -> Check:

@@ -9,7 +9,7 @@ import attrs
 
 from engine.domain.event import EpisodeId
 from engine.domain.fields import FieldError
-from engine.domain.job import Job
+from engine.domain.job import MAX_DELAY, Job
 from engine.errors import EngineError
 from engine.hookspecs.given import Engine, Transaction
 
@@ -88,6 +88,10 @@ class Retry(Exception):  # noqa: N818 -- a wish, and no error of the handler's
 
     def __init__(self, reason: str = "the handler wants to try again", *, after: float | None = None) -> None:
         super().__init__(reason)
+        if after is not None and (
+            isinstance(after, bool) or not isinstance(after, int | float) or not 0 <= after <= MAX_DELAY
+        ):
+            raise ValueError(f"after must be a number of seconds, 0 to {MAX_DELAY} (a year), not {after!r}")
         self.after = after
 
 

@@ -1,6 +1,6 @@
 """Runs other people's functions: on the loop under a guard, or in a thread. Knows nothing of plugins."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import attrs
@@ -14,6 +14,16 @@ class OverBudgetError(EngineError):
     """
     Foreign code took longer than it may, and was cancelled. Count it as a failure of its owner.
     """
+
+
+class ForeignExitError(EngineError):
+    """
+    Foreign code raised what would end the process. Count it as a failure of its owner.
+    """
+
+
+# What is no failure of the function's, but comes from who runs it.
+_PASSED_ON = (trio.Cancelled, KeyboardInterrupt, GeneratorExit)
 
 
 @attrs.frozen(kw_only=True)
@@ -43,7 +53,22 @@ class Runner:
     ) -> Any:
         """
         What the function answers, or raises. The caller owns the deadline; a thread is left behind by it.
+
+        Raises ForeignExitError for what would end the process, such as SystemExit.
         """
+        try:
+            return await self._run(function, given, limiter)
+        except (Exception, trio.Cancelled, KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            if isinstance(error, BaseExceptionGroup) and error.subgroup(_PASSED_ON) is not None:
+                raise
+            told = " ".join(f"{type(error).__name__} {error}".split())
+            raise ForeignExitError(f"{function.name} must not end the node: {told}") from error
+
+    async def _run(
+        self, function: Function, given: Sequence[object], limiter: trio.CapacityLimiter | None
+    ) -> Any:
         if function.is_async:
             return await self.guard.watch(
                 cast(Awaitable[Any], function.call(*given)), function.owner, function.name

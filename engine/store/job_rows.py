@@ -79,6 +79,7 @@ def change_params(change: JobChange) -> dict[str, Any]:
         "expects": [state.value for state in change.expects],
         "fence": change.fence,
         "lapsed": change.lapsed,
+        "unwished": change.unwished,
         "seq_before": change.external_seq,
         "type": change.event.type,
         "data": change.event.data,

@@ -141,7 +141,8 @@ class Jobs:
             if error.diag.constraint_name != "processing_queue_unique":
                 raise RefusedError(one_line(error)) from error
             raise KeyTakenError("another unfinished job has its unique key") from error
-        except psycopg.Error as error:
+        except (psycopg.Error, ValueError, RecursionError) as error:
+            # The latter two: what psycopg cannot even write down.
             raise RefusedError(one_line(error)) from error
         return [event_of_row(row) for row in rows]
 
@@ -193,7 +194,7 @@ class Jobs:
         }
 
 
-def one_line(error: psycopg.Error) -> str:
+def one_line(error: Exception) -> str:
     """
     What PostgreSQL said, in one line.
     """

@@ -134,17 +134,18 @@ order by placed.priority desc, placed.next_run_at, placed.seq
 -- which must not make a handler wait that holds that episode's lock itself.
 with given as materialized (
     select * from jsonb_to_recordset(%(changes)s) as given(
-        job uuid, expects text[], fence bigint, lapsed boolean, seq_before bigint, type text, data jsonb,
-        "user" text, request jsonb, state text, attempt integer, new_fence bigint, new_seq bigint,
+        job uuid, expects text[], fence bigint, lapsed boolean, unwished boolean, seq_before bigint, type text,
+        data jsonb, "user" text, request jsonb, state text, attempt integer, new_fence bigint, new_seq bigint,
         delay double precision, lease_owner text, lease double precision, result jsonb, error text,
         progress double precision, message text)
 ), chosen as materialized (
-    select job.id, job.episode_id
+    select job.id, job.episode_id, job.cancel_requested_by as wisher
     from processing_queue as job join given on given.job = job.id
     where job.state = any(given.expects)
       and (given.fence is null or job.fence = given.fence)
       and (given.seq_before is null or job.external_seq < given.seq_before)
       and (not given.lapsed or job.lease_until < clock_timestamp())
+      and (not given.unwished or job.cancel_requested_at is null)
     order by job.id for no key update of job
 ), waited as materialized (
     select id from episodes
@@ -171,7 +172,9 @@ with given as materialized (
     where job.id = chosen.id and given.job = chosen.id
       and (chosen.episode_id is null
            or chosen.episode_id in (select id from waited union all select id from unlocked))
-    returning job.*, given.type as event, given.data as more, coalesce(given."user", job.submitted_by) as who,
+    returning job.*, given.type as event, given.data as more,
+              coalesce(given."user", case when given.state = 'cancelled' then chosen.wisher end,
+                       job.submitted_by) as who,
               coalesce(given.request, job.request) as whence, given.delay
 ), counts as (
     select episode_id, count(*) as many from jobs group by episode_id

@@ -244,7 +244,7 @@ async def test_of_completing_and_cancelling_at_once_one_happens(crew, store):
 
 async def test_a_job_that_is_to_be_cancelled_is_told_to_who_runs_it(crew, store):
     """
-    With the renewal of the lease, and to whoever asks; a new attempt does not inherit the wish.
+    With the renewal of the lease, and to whoever asks; no further attempt begins, nor is it given back.
     """
     await crew.add()
     job = await crew.claim_one()
@@ -254,11 +254,27 @@ async def test_a_job_that_is_to_be_cancelled_is_told_to_who_runs_it(crew, store)
     assert await store.jobs.wishes("here/1") == [(job.id, job.fence, ALICE.user)]
     (renewal,) = await store.jobs.renew({job.id: job.fence}, lease=60)
     assert (renewal.is_cancelled, renewal.cancelled_by) == (True, ALICE.user)
-    await crew.apply(decide.attempt_failed(job, "no", delay=0))
-    again = await crew.claim_one()
-    assert await store.jobs.wishes("here/1") == []
-    assert not (await store.jobs.wish(wish, ALICE.user)), "the wish was for a former attempt"
-    assert again.cancel_requested_at is None
+    failed = decide.attempt_failed(job, "no", delay=0)
+    assert await crew.apply(failed) == []
+    assert await crew.apply(decide.released(job)) == []
+    (event,) = await crew.apply(decide.cancelled_instead(failed))
+    assert (event.type, event.user) == ("job_cancelled", ALICE.user)
+    assert not (await store.jobs.wish(wish, ALICE.user)), "it has ended"
+
+
+async def test_a_job_that_was_to_be_cancelled_is_so_when_who_ran_it_is_lost(crew, store):
+    """
+    Nobody is left to stop it, and nobody begins it again.
+    """
+    await crew.add()
+    job = await crew.claim_one(lease=0)
+    wish = decide.cancel(job, user=ALICE.user, request=ALICE.request)
+    assert isinstance(wish, decide.CancelWish)
+    assert await store.jobs.wish(wish, ALICE.user)
+    (lapsed,) = await store.job_list.lapsed(10)
+    (event,) = await crew.apply(decide.rescued(lapsed, delay=0))
+    assert (event.type, event.user) == ("job_cancelled", ALICE.user)
+    assert await crew.claim() == []
 
 
 async def test_a_waiting_job_is_cancelled_at_once_and_can_be_queued_again(crew):

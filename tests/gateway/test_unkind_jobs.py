@@ -1,0 +1,176 @@
+"""Handlers that answer, raise and end as none should: each harms its own job only, and that job ends."""
+
+import sys
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from engine.hookspecs import JobContext, JobHandler, Retry, hookimpl
+from tests.gateway.handlers import Handlers
+from tests.gateway.job_clients import ended, history, submit
+
+
+class SilentError(Exception):
+    """
+    One that cannot even be told.
+    """
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@attrs.define(eq=False)
+class Unkind:
+    """
+    A plugin whose handlers do what the payload says; `begun` is set by each, `gate` lets those end that wait.
+    """
+
+    begun: trio.Event = attrs.field(factory=trio.Event)
+    gate: trio.Event = attrs.field(factory=trio.Event)
+
+    async def answer(self, context: JobContext) -> Any:
+        await trio.lowlevel.checkpoint()
+        answer: Any = "deep"
+        for _ in range(context.job.payload["depth"]):
+            answer = [answer]
+        return answer
+
+    async def complain(self, context: JobContext) -> None:
+        """
+        Raises the error of this name.
+        """
+        await trio.lowlevel.checkpoint()
+        match context.job.payload["what"]:
+            case "half a pair":
+                raise OSError("no file of the name caf\udce9")
+            case "silent":
+                raise SilentError
+            case "retry":
+                raise Retry("later", after=context.job.payload["after"])
+            case "progress":
+                await context.progress(0.5, "caf\udce9")
+
+    async def leave(self, context: JobContext) -> None:
+        await trio.lowlevel.checkpoint()
+        sys.exit(3)
+
+    def leave_in_a_thread(self, context: JobContext) -> None:
+        sys.exit(3)
+
+    async def fail_later(self, context: JobContext) -> None:
+        """
+        Fails, and not because it is cancelled.
+        """
+        self.begun.set()
+        with trio.CancelScope(shield=True):
+            await self.gate.wait()
+        raise RuntimeError("on its own")
+
+    @hookimpl
+    def job_handlers(self) -> list[JobHandler]:
+        quick = {"backoff_first": 0.01, "backoff_cap": 0.05, "max_attempts": 2}
+        return [
+            JobHandler(type="unkind.answer", run=self.answer, **quick),
+            JobHandler(type="unkind.complain", run=self.complain, **quick),
+            JobHandler(type="unkind.leave", run=self.leave, **quick),
+            JobHandler(type="unkind.leave_in_a_thread", run=self.leave_in_a_thread, **quick),
+            JobHandler(type="unkind.fail_later", run=self.fail_later, **quick),
+        ]
+
+
+@pytest.mark.parametrize("depth", [100, 600, 900])
+async def test_an_answer_that_nobody_could_read_fails_the_job(start_greenroom, depth):
+    """
+    At once, with a reason; Python's own limit of depth stops nothing but this job.
+    """
+    node = await start_greenroom(plugins={"unkind": Unkind()})
+    done = await ended(node, await submit(node, "unkind.answer", {"depth": depth}))
+    assert (done["state"], done["attempt"]) == ("failed", 1)
+    assert done["error"] == "the handler's answer must not be nested deeper than 64 levels"
+
+
+@pytest.mark.parametrize("depth", [65, 400, 900])
+async def test_a_payload_that_nobody_could_read_is_refused(start_greenroom, depth):
+    """
+    With 422, not as a bug of the node.
+    """
+    node = await start_greenroom(plugins={"test": Handlers()})
+    body = b'{"type": "test.echo", "payload": {"answer": %s%s}}' % (b"[" * depth, b"]" * depth)
+    answer = await node.request("POST", "jobs", body=body)
+    assert answer.status == 422
+    assert answer.json["errors"] == [
+        {"field": "payload", "message": "must not be nested deeper than 64 levels"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("payload", "error"),
+    [
+        ({"what": "half a pair"}, "OSError: no file of the name caf?"),
+        ({"what": "silent"}, "SilentError: (its text cannot be told: ValueError)"),
+        (
+            {"what": "retry", "after": "soon"},
+            "ValueError: after must be a number of seconds, 0 to 31536000 (a year), not 'soon'",
+        ),
+        (
+            {"what": "retry", "after": 1e12},
+            "ValueError: after must be a number of seconds, 0 to 31536000 (a year), not 1000000000000.0",
+        ),
+    ],
+)
+async def test_an_error_that_cannot_be_kept_as_it_is_hurts_nobody_else(start_greenroom, logs, payload, error):
+    """
+    It is kept as well as it can be; other jobs are settled as ever.
+    """
+    node = await start_greenroom(plugins={"unkind": Unkind(), "test": Handlers()})
+    job, other = await submit(node, "unkind.complain", payload), await submit(node, "test.echo")
+    done = await ended(node, job)
+    assert (done["state"], done["attempt"], done["error"]) == ("failed", 2, error)
+    assert (await ended(node, other))["state"] == "completed"
+    assert {entry["job"] for entry in logs.tracebacks()} == {job}
+    logs.entries.clear()
+
+
+async def test_progress_with_half_a_surrogate_pair_is_told_without_it(start_greenroom):
+    """
+    PostgreSQL could not keep it.
+    """
+    node = await start_greenroom(plugins={"unkind": Unkind()})
+    done = await ended(node, await submit(node, "unkind.complain", {"what": "progress"}))
+    assert done["state"] == "completed"
+    told = [one["data"]["message"] for one in done["history"] if one["event"] == "job_progress"]
+    assert told == ["caf?"]
+
+
+@pytest.mark.parametrize("kind", ["unkind.leave", "unkind.leave_in_a_thread"])
+async def test_a_handler_that_exits_fails_its_job_and_ends_no_node(start_greenroom, kind):
+    """
+    SystemExit is a failure like any other.
+    """
+    node = await start_greenroom(plugins={"unkind": Unkind()})
+    done = await ended(node, await submit(node, kind))
+    assert (done["state"], done["attempt"]) == ("failed", 2)
+    assert done["error"] == f"ForeignExitError: {kind} must not end the node: SystemExit 3"
+
+
+async def test_a_job_that_is_to_be_cancelled_is_not_tried_again(start_greenroom, logs):
+    """
+    Although its attempt failed before the node heard of the wish.
+    """
+    plugin = Unkind()
+    node = await start_greenroom(plugins={"unkind": plugin})
+    job = await submit(node, "unkind.fail_later")
+    await plugin.begun.wait()
+    workshop = node.node.workshop
+    # The wish reaches the row, and not yet the run.
+    workshop.desk.wished = lambda wish, author: None
+    workshop.keeper.runs = {}
+    assert (await node.request("POST", f"jobs/{job}/cancel")).status == 202
+    plugin.gate.set()
+    done = await ended(node, job)
+    assert (done["state"], done["attempt"]) == ("cancelled", 1)
+    assert history(done) == ["job_queued", "job_processor_started", "job_cancelled"]
+    assert done["history"][-1]["data"]["cancelledBy"] == "alice@example.com"
+    logs.entries.clear()
