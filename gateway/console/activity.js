@@ -1,6 +1,6 @@
 // What happened, as a timeline: of everything, or of one episode.
 
-import { debounce, h, Keyed, replace, time, words } from "./dom.js";
+import { h, Keyed, replace, soon, time, words } from "./dom.js";
 
 const DID = {
   CREATE: "created",
@@ -10,9 +10,14 @@ const DID = {
   RETRY: "will be tried again",
   FAILED: "failed",
 };
+const BY_ITSELF = ["COMPLETE", "RETRY", "FAILED"];
 
-// Effects write the record a moment after the event was shown.
+// Effects write the record a moment after the event was shown; of a plugin that lags, somewhat later.
 const EFFECTS_TAKE = 400;
+const EFFECTS_MAY_TAKE = 3000;
+const PAGE = 30;
+// As many as the node gives at once.
+const MOST = 200;
 
 // A timeline that reads itself anew when told to.
 export class Timeline {
@@ -27,11 +32,18 @@ export class Timeline {
     this.more = h("button", { class: "plain", hidden: true, onclick: () => this.load(true) }, "Show older");
     this.element = h("div", {}, this.list.element, this.empty, this.more);
     this.shown = [];
-    this.soon = debounce(EFFECTS_TAKE, () => this.load().catch(() => {}));
+    const quietly = () => this.load().catch(() => {});
+    const looks = [soon(EFFECTS_TAKE, quietly), soon(EFFECTS_MAY_TAKE, quietly)];
+    this.soon = () => looks.forEach((look) => look());
+    // The latest question: answers to earlier ones come too late.
+    this.asked = 0;
   }
 
   async load(older = false) {
-    const page = await this.api.get(this.path, { limit: 30, cursor: older ? this.cursor : null });
+    const number = (this.asked += 1);
+    const limit = older ? PAGE : Math.min(MOST, Math.max(PAGE, this.shown.length));
+    const page = await this.api.get(this.path, { limit, cursor: older ? this.cursor : null });
+    if (number !== this.asked) return;
     this.shown = older ? [...this.shown, ...page.data] : page.data;
     this.cursor = page.next_cursor;
     this.list.show(this.shown);
@@ -41,13 +53,17 @@ export class Timeline {
 
   entry({ action, userId, resourceType, resourceId, metadata, createdAt }) {
     const what = this.withTitles && resourceType === "episode" && action !== "DELETE"
-      ? h("a", { href: `#/episodes/${resourceId}` }, metadata.title)
-      : h("q", {}, metadata.title ?? resourceType);
-    const named = this.withTitles || resourceType !== "episode";
+      ? h("a", { href: `#/episodes/${resourceId}`, dir: "auto" }, metadata.title)
+      : h("q", { dir: "auto" }, metadata.title ?? resourceType);
+    const did = DID[action] ?? action.toLowerCase();
+    const who = h("strong", { dir: "auto" }, userId);
+    const named = this.withTitles || resourceType !== "episode" ? [words(resourceType), " ", what] : ["it"];
+    // What becomes of a job is not its submitter's doing.
+    const told = BY_ITSELF.includes(action) ? ["Job ", what, ` ${did}, submitted by `, who] : [who, ` ${did} `, ...named];
     return h(
       "li",
       { "data-action": action },
-      h("p", {}, h("strong", {}, userId), ` ${DID[action] ?? action.toLowerCase()} `, named && [words(resourceType), " ", what], !named && "it"),
+      h("p", {}, ...told),
       h("p", { class: "detail" }, detail(metadata), time(createdAt)),
     );
   }

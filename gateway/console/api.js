@@ -12,6 +12,7 @@ export class Problem extends Error {
 export class Away extends Error {}
 
 const PATIENCE = 15_000;
+const AWAY = "The node does not answer. What you entered is kept; try again in a moment.";
 
 export class Api {
   constructor(token, onRefused) {
@@ -46,11 +47,25 @@ export class Api {
 
   async ask(method, path, body, headers = {}) {
     const response = await this.send(method, path, body, headers);
-    const text = await response.text();
-    const answer = text ? JSON.parse(text) : null;
+    const answer = await this.read(response);
     if (response.ok) return answer;
     if (response.status === 401) this.onRefused?.();
     throw new Problem(response.status, answer ?? {});
+  }
+
+  async read(response) {
+    let text;
+    try {
+      text = await response.text();
+    } catch (error) {
+      throw new Away(AWAY, { cause: error });
+    }
+    try {
+      return text ? JSON.parse(text) : null;
+    } catch {
+      // A page of what stands between this page and the node.
+      throw new Problem(response.status, { detail: `Something other than the node answered, with ${response.status}.` });
+    }
   }
 
   async send(method, path, body, headers = {}) {
@@ -63,7 +78,7 @@ export class Api {
     try {
       return await fetch(path.startsWith("/") ? path : `/api/v1/${path}`, request);
     } catch (error) {
-      throw new Away("The node does not answer. What you entered is kept; try again in a moment.", { cause: error });
+      throw new Away(AWAY, { cause: error });
     }
   }
 }

@@ -1,6 +1,6 @@
 // An episode's compositions as pictures: what was rendered, and a way to render it again.
 
-import { h, Keyed, replace } from "./dom.js";
+import { h, Keyed, replace, soon } from "./dom.js";
 import { may } from "./session.js";
 
 export class Compositions {
@@ -8,6 +8,9 @@ export class Compositions {
     Object.assign(this, { api, session, episode });
     // Object URLs of the pictures that are shown, by composition and version: they must be given back.
     this.pictures = new Map();
+    // The latest question: answers to earlier ones come too late.
+    this.asked = 0;
+    this.loadSoon = soon(100, () => this.load().catch(() => {}));
     this.list = new Keyed(h("ul", { class: "pictures" }), {
       key: (one) => one.id,
       make: (one) => h("li", {}, h("div", { class: "picture" }), h("p", {}), h("div", { class: "actions" }, this.renderButton(one))),
@@ -20,8 +23,11 @@ export class Compositions {
 
   // `anew` fetches the pictures again, too: one that was drawn twice at the same version may differ.
   async load({ anew = false } = {}) {
-    if (anew) for (const row of this.list.rows.values()) delete row.dataset.drawn;
+    const number = (this.asked += 1);
     const { data } = await this.api.get(`episodes/${this.episode}/compositions`);
+    if (number !== this.asked) return;
+    if (anew) this.list.shown.clear();
+    if (anew) for (const row of this.list.rows.values()) delete row.dataset.drawn;
     this.list.show(data);
     this.empty.hidden = data.length > 0;
   }
@@ -34,7 +40,7 @@ export class Compositions {
     const [place, name] = row.children;
     const { version, rendered_version: drawn } = one;
     const old = drawn !== null && drawn < version ? `, drawn at version ${drawn}` : "";
-    replace(name, h("strong", {}, one.name), " ", h("small", {}, `${one.status}, version ${version}${old}`));
+    replace(name, h("strong", { dir: "auto" }, one.name), " ", h("small", {}, `${one.status}, version ${version}${old}`));
     if (drawn === null) replace(place, h("span", { class: "quiet" }, "not rendered yet"));
     else if (row.dataset.drawn !== String(drawn)) {
       row.dataset.drawn = drawn;
@@ -45,6 +51,7 @@ export class Compositions {
   async show(place, one) {
     try {
       const url = URL.createObjectURL(await this.api.blob(`episodes/${this.episode}/compositions/${one.id}/image`));
+      if (this.isClosed) return URL.revokeObjectURL(url);
       URL.revokeObjectURL(this.pictures.get(one.id));
       this.pictures.set(one.id, url);
       replace(place, h("img", { src: url, alt: `${one.name}, as rendered`, loading: "lazy" }));
@@ -63,6 +70,7 @@ export class Compositions {
   }
 
   close() {
+    this.isClosed = true;
     for (const url of this.pictures.values()) URL.revokeObjectURL(url);
   }
 }

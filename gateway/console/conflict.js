@@ -1,31 +1,34 @@
 // Two people changed the same episode: shows both sides of every field, and lets one choose.
 
 import { h, replace, words } from "./dom.js";
-import { asText, same } from "./form.js";
+import { asText } from "./form.js";
 
-// `mine` has the fields that were changed here, `theirs` the episode as it stands, `base` what one began from.
-export function conflicts(base, mine, theirs) {
-  return Object.keys(mine).filter((name) => !same(theirs[name], base[name]) && !same(theirs[name], mine[name]));
-}
-
-// Fills `place`; calls `onChosen` with the fields to save, or with none when all of theirs is taken.
-export function askWhich(place, { base, mine, theirs, onChosen, onLeave }) {
-  const disputed = conflicts(base, mine, theirs);
-  const choice = (name, side, value) =>
+// Fills `place`. `onChosen` is called with the names of the fields of which theirs is taken. What was chosen
+// in the question `before` stays chosen.
+export function askWhich(place, { names, mine, theirs, before, onChosen, onLeave }) {
+  const taken = before?.taken() ?? [];
+  const yours = new Map(names.map((name) => [name, h("span", { dir: "auto" })]));
+  const choice = (name, side, shown) =>
     h(
       "label",
       { class: "side-of" },
-      h("input", { type: "radio", name, value: side, checked: side === "mine" }),
+      h("input", { type: "radio", name, value: side, checked: (side === "theirs") === taken.includes(name) }),
       h("small", {}, side === "mine" ? "Yours" : "Theirs"),
-      h("span", {}, asText(name, value) || "(empty)"),
+      shown,
     );
   const form = h(
     "form",
     { class: "conflict", role: "group", "aria-labelledby": "conflict-title" },
     h("h2", { id: "conflict-title", tabindex: "-1" }, "Somebody else saved meanwhile"),
     h("p", {}, "These fields were changed on both sides. What only one side changed is kept."),
-    ...disputed.map((name) =>
-      h("fieldset", { class: "choices" }, h("legend", {}, words(name)), choice(name, "mine", mine[name]), choice(name, "theirs", theirs[name])),
+    ...names.map((name) =>
+      h(
+        "fieldset",
+        { class: "choices" },
+        h("legend", {}, words(name)),
+        choice(name, "mine", yours.get(name)),
+        choice(name, "theirs", h("span", { dir: "auto" }, shownAs(name, theirs))),
+      ),
     ),
     h(
       "div",
@@ -34,11 +37,22 @@ export function askWhich(place, { base, mine, theirs, onChosen, onLeave }) {
       h("button", { type: "button", onclick: onLeave }, "Go on editing"),
     ),
   );
+  const question = {
+    taken: () => names.filter((name) => new FormData(form).get(name) === "theirs"),
+    // What is typed while the question stands is what will be saved.
+    follow: (fields) => yours.forEach((place, name) => (place.textContent = shownAs(name, fields))),
+    focus: () => form.querySelector("h2").focus(),
+  };
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    const chosen = new FormData(form);
-    onChosen(Object.fromEntries(Object.entries(mine).filter(([name]) => chosen.get(name) !== "theirs")));
+    onChosen(question.taken());
   });
+  question.follow(mine);
   replace(place, form);
-  form.querySelector("h2").focus();
+  return question;
+}
+
+function shownAs(name, fields) {
+  const text = asText(name, fields[name]);
+  return (name === "status" ? words(text) : text) || "(empty)";
 }

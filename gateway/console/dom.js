@@ -25,31 +25,54 @@ export function replace(element, ...children) {
   element.replaceChildren(...children.flat().filter(Boolean));
 }
 
+const FOCUSABLE = "a, button, input, select, textarea";
+
 // A list whose elements live as long as their items do: focus, selection and animations survive a change.
 export class Keyed {
   constructor(element, { key, make, update }) {
     Object.assign(this, { element, key, make, update });
     this.rows = new Map();
+    // What each row shows, as JSON: one that would show the same is left alone.
+    this.shown = new Map();
   }
 
   show(items) {
+    const focused = document.activeElement;
     const before = this.rows;
-    this.rows = new Map();
+    this.rows = new Map(items.map((item) => [this.key(item), before.get(this.key(item)) ?? this.make(item)]));
+    // First of all, or every row below one that goes would have to move.
+    for (const [key, row] of before) if (!this.rows.has(key)) this.drop(key, row);
     let place = this.element.firstElementChild;
     for (const item of items) {
-      const key = this.key(item);
-      const row = before.get(key) ?? this.make(item);
-      before.delete(key);
-      this.rows.set(key, row);
-      this.update(row, item);
+      const row = this.rows.get(this.key(item));
+      this.draw(row, item);
       if (row === place) place = place.nextElementSibling;
       else this.element.insertBefore(row, place);
     }
-    for (const row of before.values()) row.remove();
+    // An element that moves loses the focus.
+    if (focused !== document.activeElement && this.element.contains(focused)) focused.focus({ preventScroll: true });
+  }
+
+  draw(row, item) {
+    const told = JSON.stringify(item);
+    if (this.shown.get(this.key(item)) === told) return;
+    this.shown.set(this.key(item), told);
+    const focused = row.contains(document.activeElement) ? document.activeElement : null;
+    this.update(row, item);
+    if (!focused || row.contains(focused)) return;
+    // What had the focus was drawn anew: whoever works by keyboard goes on from there.
+    const heirs = [...row.querySelectorAll(FOCUSABLE)];
+    (heirs.find((one) => one.textContent === focused.textContent) ?? heirs[0])?.focus({ preventScroll: true });
+  }
+
+  drop(key, row) {
+    this.shown.delete(key);
+    row.remove();
   }
 }
 
-const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
+// In the language of the page: words of another one between its own are read out wrongly.
+const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
 const steps = [["second", 60], ["minute", 60], ["hour", 24], ["day", 30], ["month", 12], ["year", Infinity]];
 
 // "3 min. ago"; the exact time is its title. `keepTimes` lets all of them on the page go on.
@@ -87,10 +110,24 @@ export function debounce(wait, call) {
   };
 }
 
+// What happens again and again: one call within that time, however much more happens meanwhile.
+export function soon(wait, call) {
+  let timer = null;
+  return () => {
+    timer ??= setTimeout(() => {
+      timer = null;
+      call();
+    }, wait);
+  };
+}
+
 // Tell people who listen to the page instead of looking at it.
 export function announce(text) {
   const place = document.getElementById("announcements");
-  if (place) place.textContent = text;
+  if (!place) return;
+  // The same words once more are news only if they were gone in between.
+  place.textContent = "";
+  requestAnimationFrame(() => (place.textContent = text));
 }
 
 export function words(name) {

@@ -2,11 +2,16 @@
 
 import { h, Keyed, replace, time } from "./dom.js";
 import { Plot } from "./plot.js";
+import { may } from "./session.js";
 
 const EVERY = 2000;
 
-export function enginePage({ api, shell }) {
+export function enginePage({ api, session, shell }) {
   shell.title("Engine");
+  if (!may(session, "operator")) {
+    replace(shell.main, h("header", { class: "title" }, h("h1", {}, "Engine")), h("p", { class: "empty" }, "This page is for operators."));
+    return undefined;
+  }
   const plots = {
     deliveries: new Plot("Frames per second"),
     published: new Plot("Messages per second"),
@@ -55,6 +60,7 @@ export function enginePage({ api, shell }) {
   }
 
   function drawPlugin(row, { name, state, lag, handled_total: handled, last_error: error }) {
+    row.dataset.plugin = name;
     const [title, health, behind, count, action] = row.children;
     replace(title, h("strong", {}, name), error && h("p", { class: "detail" }, String(error).split("\n").pop()));
     replace(health, h("span", { class: "status", "data-status": state }, state));
@@ -83,7 +89,7 @@ function branch({ name, kind, state, restarts, mailbox, children, parked_until: 
     kind !== name && kind,
     restarts > 0 && `${restarts} restart${restarts === 1 ? "" : "s"}`,
     mailbox && mailbox.depth > 0 && `${mailbox.depth} in the mailbox`,
-    children && `${children.length} children`,
+    children && children.length > 0 && `${children.length} ${children.length === 1 ? "child" : "children"}`,
   ].filter(Boolean);
   return h(
     "li",

@@ -1,7 +1,7 @@
 // The list of episodes: filtered, sorted, and changing under one's eyes; and the page that makes a new one.
 
 import { Problem } from "./api.js";
-import { announce, debounce, h, Keyed, replace, time, words } from "./dom.js";
+import { announce, debounce, h, Keyed, replace, soon, time, words } from "./dom.js";
 import { EpisodeForm, STATUSES } from "./form.js";
 import { may } from "./session.js";
 
@@ -13,6 +13,8 @@ const SORTS = [
   ["created_at", "oldest"],
 ];
 const PAGE = 50;
+// As many as the node gives at once.
+const MOST = 200;
 // So long a row that just came or changed is marked.
 const MARKED = 6000;
 
@@ -48,20 +50,40 @@ export function episodesPage({ api, live, session, shell, query }) {
   let cursor = null;
   // The latest question: answers to earlier ones come too late.
   let asked = 0;
+  let isAsking = false;
+  // When each mark goes, by episode.
+  const fading = new Map();
 
   async function load(further = false) {
     const number = (asked += 1);
+    isAsking = true;
     try {
-      const page = await api.get("episodes", { ...wish, limit: PAGE, cursor: further ? cursor : null });
+      const found = await read(further ? PAGE : Math.max(PAGE, shown.length), further ? cursor : null);
       if (number !== asked) return;
-      shown = further ? [...shown, ...page.data] : page.data;
-      count = page.total;
-      cursor = page.next_cursor;
+      const news = new Map(shown.map((episode) => [episode.id, episode.news]));
+      shown = further ? [...shown, ...found.data] : found.data;
+      for (const episode of shown) episode.news ??= news.get(episode.id);
+      ({ total: count, next_cursor: cursor } = found);
       draw();
     } catch (error) {
+      if (number !== asked) return;
       empty.hidden = false;
       empty.textContent = error.message;
     }
+    isAsking = false;
+  }
+
+  // As many as were shown already: what somebody is looking at stays where it is.
+  async function read(wanted, from) {
+    const found = { data: [], next_cursor: from };
+    do {
+      const limit = Math.min(MOST, wanted - found.data.length);
+      const page = await api.get("episodes", { ...wish, limit, cursor: found.next_cursor });
+      found.data.push(...page.data);
+      found.total = page.total;
+      found.next_cursor = page.next_cursor;
+    } while (found.next_cursor !== null && found.data.length < wanted);
+    return found;
   }
 
   function draw() {
@@ -80,19 +102,23 @@ export function episodesPage({ api, live, session, shell, query }) {
   }
 
   // Everything that is not simply a known row's change is asked for: the node knows what the filter finds.
-  const loadSoon = debounce(150, () => load());
+  const loadSoon = soon(150, () => load());
 
   function happened({ event, data }) {
+    // The answer that is under way may have been made before this.
+    if (isAsking && event.startsWith("episode_")) loadSoon();
     const known = data.episode && shown.find((episode) => episode.id === data.episode.id);
     if (event === "episode_created") {
       if (fits(data.episode)) newcomer(data);
     } else if (event === "episode_updated") {
       if (known && fits(data.episode)) refresh(known, data);
       else loadSoon();
-    } else if (event === "episode_deleted" && known) {
-      shown = shown.filter((episode) => episode !== known);
-      count -= 1;
-      draw();
+    } else if (event === "episode_deleted") {
+      if (known) {
+        shown = shown.filter((episode) => episode !== known);
+        count -= 1;
+        draw();
+      } else loadSoon();
     }
   }
 
@@ -125,15 +151,22 @@ export function episodesPage({ api, live, session, shell, query }) {
     if (wish.sort !== "-created_at" && wish.sort !== "created_at") loadSoon();
   }
 
-  function fade(row) {
-    setTimeout(() => {
-      delete row.news;
-      const element = rows.rows.get(row.id);
-      if (element) delete element.dataset.news;
-    }, MARKED);
+  function fade({ id }) {
+    clearTimeout(fading.get(id));
+    const fadeNow = () => {
+      fading.delete(id);
+      shown = shown.map((one) => (one.id === id ? { ...one, news: undefined } : one));
+      draw();
+    };
+    fading.set(id, setTimeout(fadeNow, MARKED));
   }
 
-  return live.topic("catalog", { onEvent: happened, read: () => load() });
+  const stop = live.topic("catalog", { onEvent: happened, read: () => load() });
+  return () => {
+    stop();
+    asked += 1;
+    for (const timer of fading.values()) clearTimeout(timer);
+  };
 }
 
 function toolbar(wish, changed) {
@@ -169,11 +202,12 @@ function makeRow(episode) {
 function updateRow(row, episode) {
   const [number, name, mark, by, when] = row.children;
   if (episode.news) row.dataset.news = episode.news;
+  else delete row.dataset.news;
   number.textContent = episode.episode_number ?? "–";
   replace(
     name,
-    h("a", { href: `#/episodes/${episode.id}` }, episode.title),
-    episode.categories.length > 0 && h("span", { class: "tags" }, ...episode.categories.map((one) => h("span", {}, one))),
+    h("a", { href: `#/episodes/${episode.id}`, dir: "auto" }, episode.title),
+    episode.categories.length > 0 && h("span", { class: "tags" }, ...episode.categories.map((one) => h("span", { dir: "auto" }, one))),
   );
   replace(mark, statusMark(episode.status));
   by.textContent = episode.created_by;
@@ -184,8 +218,12 @@ export function statusMark(status) {
   return h("span", { class: "status", "data-status": status }, words(status));
 }
 
-export function newEpisodePage({ api, shell }) {
+export function newEpisodePage({ api, session, shell }) {
   shell.title("New episode");
+  if (!may(session, "editor")) {
+    replace(shell.main, h("header", { class: "title" }, h("h1", {}, "New episode")), h("p", { class: "empty" }, "Editors make episodes; you are here as a viewer."));
+    return;
+  }
   const form = new EpisodeForm({ button: "Create the episode", onSubmit: create });
   replace(
     shell.main,

@@ -8,15 +8,16 @@ export const FIELDS = ["title", "episode_number", "status", "categories", "descr
 export class EpisodeForm {
   constructor({ button, onSubmit, onDirty = () => {}, readOnly = false }) {
     this.onDirty = onDirty;
+    this.readOnly = readOnly;
     // Counts what was typed, so that an answer is known to be for this text.
     this.revision = 0;
     this.shown = {};
     this.inputs = {
-      title: h("input", { name: "title", required: true, maxlength: 200, autocomplete: "off" }),
+      title: h("input", { name: "title", required: true, maxlength: 200, autocomplete: "off", dir: "auto" }),
       episode_number: h("input", { name: "episode_number", inputmode: "numeric", autocomplete: "off" }),
       status: h("select", { name: "status" }, ...STATUSES.map((status) => h("option", { value: status }, words(status)))),
-      categories: h("input", { name: "categories", autocomplete: "off", placeholder: "Drama, Crime" }),
-      description: h("textarea", { name: "description", rows: 6 }),
+      categories: h("input", { name: "categories", autocomplete: "off", placeholder: "Drama, Crime", dir: "auto" }),
+      description: h("textarea", { name: "description", rows: 6, dir: "auto" }),
     };
     this.problems = {};
     this.general = h("p", { class: "problem", role: "alert" });
@@ -31,15 +32,24 @@ export class EpisodeForm {
       this.general,
       !readOnly && h("div", { class: "actions" }, this.button),
     );
-    for (const input of Object.values(this.inputs)) if (readOnly) input.disabled = true;
+    if (readOnly) this.freeze();
     this.element.addEventListener("input", () => {
       this.revision += 1;
-      this.onDirty(this.dirty());
+      this.onDirty();
     });
     this.element.addEventListener("submit", (event) => {
       event.preventDefault();
       this.submit(onSubmit);
     });
+  }
+
+  // What stands there can still be read, and copied.
+  freeze() {
+    this.readOnly = true;
+    for (const input of Object.values(this.inputs)) input.readOnly = true;
+    this.inputs.status.disabled = true;
+    this.inputs.categories.placeholder = "";
+    this.button.disabled = true;
   }
 
   field(name, label, hint) {
@@ -60,7 +70,7 @@ export class EpisodeForm {
     try {
       await onSubmit(fields);
     } finally {
-      this.button.disabled = false;
+      this.button.disabled = this.readOnly;
     }
   }
 
@@ -79,7 +89,15 @@ export class EpisodeForm {
   // Show an episode; `keep` names fields that somebody is changing here.
   show(episode, { keep = [] } = {}) {
     this.shown = episode;
-    for (const name of FIELDS) if (!keep.includes(name)) this.inputs[name].value = asText(name, episode[name]);
+    this.fill(pick(episode, FIELDS.filter((name) => !keep.includes(name))));
+  }
+
+  // Put values on the form; a field that shows the same already keeps its cursor.
+  fill(fields) {
+    const now = this.fields();
+    for (const [name, value] of Object.entries(fields)) {
+      if (!same(now[name], value)) this.inputs[name].value = asText(name, value);
+    }
   }
 
   // The names of the fields that differ from what was shown.
@@ -98,6 +116,10 @@ export class EpisodeForm {
     this.general.textContent = errors.length > 0 ? elsewhere.join("; ") : message;
     this.element.querySelector("[aria-invalid=true]")?.focus();
   }
+}
+
+export function pick(fields, names) {
+  return Object.fromEntries(names.map((name) => [name, fields[name] ?? null]));
 }
 
 export function asText(name, value) {

@@ -1,8 +1,11 @@
 // A list of jobs: their state and progress as they go, and what one may do with each.
 
-import { debounce, h, Keyed, replace, time } from "./dom.js";
+import { h, Keyed, replace, soon, time } from "./dom.js";
 import { may } from "./session.js";
 
+const PAGE = 30;
+// As many as the node gives at once.
+const MOST = 200;
 const UNFINISHED = ["queued", "running", "retry"];
 
 // A list of jobs that follows their events: of one episode, or of everything.
@@ -20,12 +23,24 @@ export class JobList {
     this.problem = h("p", { class: "problem", role: "alert" });
     this.more = h("button", { class: "plain", hidden: true, onclick: () => this.load(true) }, "Show older");
     this.element = h("div", {}, this.list.element, this.empty, this.problem, this.more);
-    this.loadSoon = debounce(200, () => this.load().catch(() => {}));
+    this.loadSoon = soon(200, () => this.load().catch(() => {}));
+    // The latest question: answers to earlier ones come too late.
+    this.asked = 0;
+    this.isAsking = false;
   }
 
   async load(older = false) {
     const path = this.episode ? `episodes/${this.episode}/jobs` : "jobs";
-    const page = await this.api.get(path, { limit: 30, ...this.filter, cursor: older ? this.cursor : null });
+    const number = (this.asked += 1);
+    this.isAsking = true;
+    let page;
+    try {
+      const limit = older ? PAGE : Math.min(MOST, Math.max(PAGE, this.shown.length));
+      page = await this.api.get(path, { limit, ...this.filter, cursor: older ? this.cursor : null });
+    } finally {
+      if (number === this.asked) this.isAsking = false;
+    }
+    if (number !== this.asked) return;
     this.shown = older ? [...this.shown, ...page.data] : page.data;
     this.cursor = page.next_cursor;
     this.show();
@@ -39,6 +54,8 @@ export class JobList {
 
   // An event tells the job's present state; one that is not in the list yet is asked for.
   happened(job, more) {
+    // The answer that is under way may have been made before this.
+    if (this.isAsking) this.loadSoon();
     const known = this.shown.find((one) => one.id === job.id);
     if (!known || (this.filter.state && job.state !== this.filter.state)) {
       this.loadSoon();

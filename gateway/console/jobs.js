@@ -35,18 +35,25 @@ function submitForm(api, onSubmitted) {
   const episode = h("input", { name: "episode", autocomplete: "off", placeholder: "an episode's id, if it belongs to one" });
   const problem = h("p", { class: "problem", role: "alert" });
   const label = (text, input) => h("label", { class: "field" }, h("span", {}, text), input);
-  const form = h("form", { class: "stack" }, label("Type", type), label("Payload, as JSON", payload), label("Episode", episode), problem, h("div", { class: "actions" }, h("button", { class: "primary" }, "Submit the job")));
+  const button = h("button", { class: "primary" }, "Submit the job");
+  // One key for one wish: pressing again after a lost answer makes no second job.
+  let key = crypto.randomUUID();
+  const form = h("form", { class: "stack", oninput: () => (key = crypto.randomUUID()) }, label("Type", type), label("Payload, as JSON", payload), label("Episode", episode), problem, h("div", { class: "actions" }, button));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     problem.textContent = "";
+    button.disabled = true;
     try {
       const wish = { type: type.value.trim(), payload: JSON.parse(payload.value || "{}") };
       if (episode.value.trim()) wish.episode_id = episode.value.trim();
-      await api.post("jobs", wish, { "Idempotency-Key": crypto.randomUUID() });
+      await api.post("jobs", wish, { "Idempotency-Key": key });
+      key = crypto.randomUUID();
       await onSubmitted();
     } catch (error) {
       const told = error instanceof Problem ? error.errors.map(({ field, message }) => `${field} ${message}`) : [];
       problem.textContent = error instanceof SyntaxError ? `The payload is no JSON: ${error.message}` : [error.message, ...told].join(" – ");
+    } finally {
+      button.disabled = false;
     }
   });
   return h("details", { class: "card" }, h("summary", {}, "Submit a job"), form);

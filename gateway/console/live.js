@@ -12,8 +12,9 @@ export class Live {
     this.watchers = new Set();
     this.since = Date.now();
     this.client = connect({ token: session.token });
-    this.client.on("state", (state) => {
-      this.since = Date.now();
+    this.client.on("state", (state, previous) => {
+      // An attempt that fails while catching up does not make what is shown any younger.
+      if (state === "live" || previous === "live") this.since = Date.now();
       for (const watcher of this.watchers) watcher(state, this.since);
       if (state === "closed" && REFUSED.includes(this.client.error?.code)) onRefused();
     });
@@ -49,7 +50,13 @@ export class Live {
     const presence = this.client.join(episode, { state });
     presence.on("change", onViewers);
     const quietly = (promise) => promise.catch(() => {});
-    return { become: (next) => quietly(presence.setState(next)), leave: () => presence.leave() };
+    let now = state;
+    const become = (next) => {
+      if (next === now) return; // it is asked for at each key that is pressed
+      now = next;
+      quietly(presence.setState(next));
+    };
+    return { become, leave: () => presence.leave() };
   }
 
   close() {

@@ -45,7 +45,7 @@ function run(session) {
     window.removeEventListener("hashchange", show);
     stopInbox();
     live.close();
-    forget();
+    forget(session);
     signIn(reason);
   };
   const refused = () => end("Your token is not accepted any more. Sign in again.");
@@ -56,7 +56,7 @@ function run(session) {
   const stopInbox = watchInbox(context);
   let leave = () => {};
 
-  function show() {
+  function show(event) {
     leave();
     const [path, query = ""] = (location.hash.replace(/^#\/?/, "") || "episodes").split("?");
     const [, page, match] = PAGES.map(([pattern, made]) => [pattern, made, pattern.exec(path)]).find(
@@ -66,12 +66,19 @@ function run(session) {
     replace(shell.main);
     window.scrollTo(0, 0);
     leave = page({ ...context, query: new URLSearchParams(query) }, ...match.slice(1)) ?? (() => {});
+    // Whoever came by a link goes on in the page, not in what was there before.
+    if (event && !shell.main.contains(document.activeElement)) shell.main.focus({ preventScroll: true });
   }
 
   window.addEventListener("hashchange", show);
   show();
 }
 
+// It leads into the page; as an address it would name one.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  document.getElementById("main").focus();
+});
 keepTimes();
 const session = kept();
 if (session) run(session);

@@ -27,7 +27,7 @@ export class Plot {
     this.line.setAttribute("points", points.join(" "));
     this.area.setAttribute("points", `${first.toFixed(1)},${HEIGHT} ${points.join(" ")} ${WIDTH},${HEIGHT}`);
     this.now.textContent = figure(value);
-    this.most.textContent = `at most ${figure(most)}`;
+    this.most.textContent = `at most ${figure(Math.max(...this.values))}`;
   }
 }
 

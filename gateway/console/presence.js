@@ -16,7 +16,7 @@ export class PresenceLine {
     const others = viewers.filter((viewer) => viewer.userId !== this.session.user);
     const isHere = others.length < viewers.length;
     const count = Math.max(0, total - (isHere || total > viewers.length ? 1 : 0));
-    const named = others.slice(0, NAMED).map(({ userName, state }) => h("span", { class: "person", "data-state": state }, userName));
+    const named = others.slice(0, NAMED).map(({ userName, state }) => h("bdi", { class: "person", "data-state": state }, userName));
     const editing = others.filter(({ state }) => state === "editing").map(({ userName }) => userName);
     this.element.hidden = count === 0;
     replace(

@@ -26,9 +26,10 @@ export function keep(session) {
   localStorage.setItem(KEPT, JSON.stringify(session));
 }
 
-export function forget() {
+// Another tab may have signed in as somebody else since: that stays.
+export function forget({ token }) {
   sessionStorage.removeItem(KEPT);
-  localStorage.removeItem(KEPT);
+  if (JSON.parse(localStorage.getItem(KEPT) ?? "null")?.token === token) localStorage.removeItem(KEPT);
 }
 
 export const may = (session, least) => {

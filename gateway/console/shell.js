@@ -24,7 +24,7 @@ export class Shell {
     this.main = h("main", { id: "main", tabindex: "-1" });
     this.badge = h("span", { class: "badge", hidden: true });
     this.state = h("p", { class: "state" });
-    this.banner = h("p", { class: "banner", role: "status", hidden: true });
+    this.banner = h("p", { class: "banner", hidden: true });
     this.links = new Map(
       SECTIONS.filter(([, , least]) => may(session, least)).map(([path, title]) => [
         path,
@@ -37,7 +37,7 @@ export class Shell {
       "div",
       { class: "who" },
       this.state,
-      h("p", {}, h("strong", {}, session.name), " ", h("small", {}, session.role)),
+      h("p", {}, h("strong", { dir: "auto" }, session.name), " ", h("small", {}, session.role)),
       h("button", { class: "plain", onclick: onSignOut }, "Sign out"),
     );
     replace(place, h("header", { class: "side" }, brand, nav, who), h("div", { class: "page" }, this.banner, this.main));
@@ -68,6 +68,7 @@ export class Shell {
     if (state === "live" && !this.banner.hidden) announce("Live again. What was missed is shown.");
     this.banner.hidden = !doubtful;
     const at = new Date(since).toLocaleTimeString();
-    this.banner.textContent = `Not live since ${at}: what you see may be out of date. Trying to come back…`;
+    const next = state === "closed" ? "Load the page again to come back." : "Trying to come back…";
+    this.banner.textContent = `Not live since ${at}: what you see may be out of date. ${next}`;
   }
 }
