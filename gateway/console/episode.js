@@ -85,21 +85,21 @@ export function episodePage(context, id) {
 
   function vanish(text) {
     if (gone) return;
-    gone = true;
     say(text);
+    gone = true;
     editing.leave();
     editing.form.freeze();
     editing.draft.write({});
     dirtied([]);
     if (editing.episode) drawHead(editing.episode);
     else {
-      replace(head, h("h1", {}, "No such episode"));
+      replace(head, h("h1", {}, "No such episode"), h("a", { href: "#/episodes" }, "All episodes"));
       columns.hidden = true;
     }
   }
 
   function say(text) {
-    if (gone && !note.hidden) return; // nothing is worth more than that it was deleted
+    if (gone) return; // that it was deleted is the last word
     note.hidden = !text;
     note.textContent = text;
   }
