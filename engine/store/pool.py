@@ -22,7 +22,7 @@ from engine.store.trio_psycopg import TrioConnection
 PREPARE_THRESHOLD = 1
 
 # What the server says when it ends a session: class 08 and, of class 57, all that is not a statement's.
-_AWAY = ("08", "57P01", "57P02", "57P03", "57P04", "57P05")
+_AWAY = ("08", "25P03", "57P01", "57P02", "57P03", "57P04", "57P05")
 _UNFINISHED = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
 
 

@@ -1,7 +1,6 @@
 """The store as a whole, on two pools: slow effects never take a request's connection."""
 
 import attrs
-import trio
 from psycopg.types.json import JsonbDumper
 
 from engine.domain.event import Epoch
@@ -26,6 +25,8 @@ from engine.store.trio_psycopg import TrioConnection
 BACKGROUND_DEADLINE = 10.0
 # Connections for claiming jobs, for committing what became of them, for their leases.
 JOB_CONNECTIONS = 3
+# Seconds without a statement, after which PostgreSQL ends a transaction that foreign code has open.
+FROZEN = 60
 
 
 @attrs.frozen(kw_only=True)
@@ -138,7 +139,8 @@ class Store:
 async def _for_foreign_code(connection: TrioConnection) -> None:
     # Plugins know no psycopg, and so none of its wrappers.
     connection.adapters.register_dumper(dict, JsonbDumper)
-    await trio.lowlevel.checkpoint()
+    # A node that is frozen, or whose machine is gone, would hold up the log for all others with it.
+    await connection.execute(f"set idle_in_transaction_session_timeout = {FROZEN * 1000:d}".encode())
 
 
 async def _for_the_background(connection: TrioConnection) -> None:

@@ -7,6 +7,7 @@ from psycopg import errors
 
 from engine.errors import StoreUnavailableError
 from engine.store.pool import Pool
+from engine.store.store import Store
 from engine.store.trio_psycopg import TrioConnection
 from tests.contract.pool_helpers import fill, open_pool, pid_of, terminate
 from tests.contract.relay import Relay
@@ -127,3 +128,18 @@ async def test_a_server_that_takes_no_connection_is_away(answer: bytes, nursery:
         with trio.fail_after(5), pytest.raises(StoreUnavailableError, match=r"starting up|too many clients"):
             await pid_of(pool)
         assert pool.statistics().in_use == 0
+
+
+async def test_a_transaction_whose_node_is_frozen_is_ended_by_the_server(store: Store) -> None:
+    """
+    What foreign code has open holds up the log for everybody; who thaws is told that its transaction is lost.
+    """
+    for pool in (store.handler_pool, store.background):
+        async with pool.connection() as connection:
+            assert await value_of(connection, "show idle_in_transaction_session_timeout") == "1min"
+    with pytest.raises(StoreUnavailableError):
+        async with store.handler_pool.connection() as connection:
+            await connection.execute("begin; set local idle_in_transaction_session_timeout = 50")
+            with trio.fail_after(30):
+                await trio.lowlevel.wait_readable(connection.fileno())  # the server's farewell
+            await connection.execute("select 1")

@@ -116,6 +116,17 @@ async def test_a_handler_s_episodes_are_the_submitter_s_as_if_posted(start):
     assert sorted(seen) == ["One", "Posted", "Two"]
 
 
+async def test_a_handler_s_episodes_are_listed_in_the_order_given(start):
+    """
+    By age, although they are created at one moment.
+    """
+    node = await start(maker=Maker())
+    titles = [f"Episode {number}" for number in range(30)]
+    await ended(node, await submit(node, "test.make", {"episodes": [{"title": title} for title in titles]}))
+    listed = (await node.request("GET", "episodes?sort=created_at&limit=100")).json["data"]
+    assert [episode["title"] for episode in listed] == titles
+
+
 async def test_a_handler_s_wrong_episodes_are_refused_all_at_once(start):
     """
     By their place and field; none is created.
