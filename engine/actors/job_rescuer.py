@@ -1,7 +1,7 @@
 """Takes jobs from whoever is gone, counts those that wait, and forgets the old. Runs on every node."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 import structlog
@@ -10,7 +10,7 @@ import trio
 from engine.actors.job_run import retry_delay
 from engine.domain import job as decide
 from engine.domain.event import Event
-from engine.domain.job import Job, JobState
+from engine.domain.job import Job, JobChange, JobState
 from engine.errors import StoreUnavailableError
 from engine.hookspecs import JobHandler
 from engine.store.job_list import JobList
@@ -75,25 +75,25 @@ class JobRescuer:
             )
             await self._rescue(orphans, lapsed=False)
             self._has_orphans = len(orphans) == STEP
-        while len(lapsed := await self.job_list.lapsed(STEP)) == STEP:
-            await self._rescue(lapsed, lapsed=True)
-        await self._rescue(lapsed, lapsed=True)
+        while await self._rescue(lapsed := await self.job_list.lapsed(STEP), lapsed=True):
+            if len(lapsed) < STEP:
+                break
         self.counts = await self.job_list.counts()
         if trio.current_time() >= self._purge_at:
             while await self.jobs.purge(age=self.keep, limit=STEP) == STEP:
                 pass
             self._purge_at = trio.current_time() + PURGE
 
-    async def _rescue(self, jobs: list[Job], *, lapsed: bool) -> None:
+    async def _rescue(self, jobs: list[Job], *, lapsed: bool) -> int:
         if not jobs:
-            return
+            return 0
         changes = [
             decide.rescued(
                 job, delay=retry_delay(self.handlers.get(job.type), job.attempt, self.chance), lapsed=lapsed
             )
             for job in jobs
         ]
-        events = await self.jobs.apply(changes)
+        events = await self._apply(changes)
         for event in events:
             self.committed(event)
         for change in changes:
@@ -101,3 +101,14 @@ class JobRescuer:
                 self.due(change.delay)
         self.rescued_total += len(events)
         log.warning("jobs were rescued from who is gone", count=len(events), of=len(jobs))
+        return len(events)
+
+    async def _apply(self, changes: Sequence[JobChange]) -> list[Event]:
+        try:
+            return await self.jobs.apply(changes)
+        except RefusedError as error:
+            if len(changes) == 1:
+                log.error("a job cannot be rescued", job=changes[0].job, error=str(error))
+                return []
+        # One of them is to blame; the others need not suffer.
+        return [event for change in changes for event in await self._apply([change])]

@@ -16,8 +16,8 @@ from engine.domain.json_text import parse
 VERSION = 1
 SUBMIT = "job.submit"
 
-# The largest that PostgreSQL's bigint holds.
-_MOST = 2**63 - 1
+# Exact in every language's numbers; and PostgreSQL's bigint has room for the fences that follow.
+_MOST = 2**53 - 1
 # "Trace Context", W3C Recommendation, 2021: version, trace, parent, flags.
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
