@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import accept
+import broken_plugin
 import floor
 import jobs
 import peers
@@ -28,6 +29,7 @@ MODULES = {
     "floor": floor,
     "accept": accept,
     "slow_clients": slow_clients,
+    "broken_plugin": broken_plugin,
     "rest": rest,
     "jobs": jobs,
     "sqs": sqs,
