@@ -1,5 +1,6 @@
 """The actor of one plugin's effects: cursor, retries, quarantine. The plugin's code is called here."""
 
+import math
 import random
 import traceback
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -29,6 +30,8 @@ log = structlog.get_logger(__name__)
 THREADS = 4
 # Events kept at hand; what the feed brings beyond it is read from the log later.
 AT_HAND = 1000
+# Failures in a row that are told, each; of more, one a second.
+TOLD = 20
 # Seconds until it is tried again while the database is away.
 AWAY = 0.5
 
@@ -151,6 +154,8 @@ class EffectActor:
     _caught_up: bool = attrs.field(default=False, init=False)
     # What the mailbox had refused when this was last looked at: each was news that is missing here.
     _refused: int = attrs.field(default=0, init=False)
+    # When a failure was last told.
+    _told_at: float = attrs.field(default=-math.inf, init=False)
     # After a failure events are handed over one at a time, until as many as had failed have passed.
     _singly: int = attrs.field(default=0, init=False)
     _limiter: trio.CapacityLimiter = attrs.field(init=False, factory=lambda: trio.CapacityLimiter(THREADS))
@@ -266,7 +271,8 @@ class EffectActor:
                 self._passed(done)
         finally:
             await transaction.rollback()
-        self._forget()
+        # What is to be handed over again need not be read again, however often it fails.
+        self._at_hand[:0] = [event for event in batch if event.place > self.cursor.place]
         # What a plugin wrote may be refused as late as by the commit.
         culprit = events[min(done, len(events) - 1)]
         self.on_handled(self.effect.plugin, [culprit], began, f"{type(failed).__name__}: {failed}")
@@ -304,24 +310,30 @@ class EffectActor:
             self._singly = len(remaining)
             return
         attempt, plugin = self.failures + 1, self.effect.plugin
-        log.warning(
-            "an effect failed", plugin=plugin, event_id=culprit.id, attempt=attempt, error=self.last_error
-        )
-        failure = Failure(
-            event_id=culprit.id,
-            event_type=culprit.type,
-            attempt=attempt,
-            error=self.last_error,
-            traceback="".join(traceback.format_exception(error))[-8000:],
-        )
-        # First write it down: while the database hangs nobody can tell whose fault it is that time runs out.
-        await self.cursors.failed(plugin, failure)
+        # Of one that may fail for ever, not every failure is worth a line and a row.
+        if attempt <= TOLD or trio.current_time() >= self._told_at + 1:
+            self._told_at = trio.current_time()
+            log.warning(
+                "an effect failed", plugin=plugin, event_id=culprit.id, attempt=attempt, error=self.last_error
+            )
+            failure = Failure(
+                event_id=culprit.id,
+                event_type=culprit.type,
+                attempt=attempt,
+                error=self.last_error,
+                traceback="".join(traceback.format_exception(error))[-8000:],
+            )
+            # First write it down: while the database hangs nobody can tell whose fault it is that time runs
+            # out.
+            await self.cursors.failed(plugin, failure)
         self.failures = attempt
         if self.failures >= self.settings.failures_to_quarantine:
             reason = f"{self.last_error} (event {culprit.id}, {self.failures} attempts)"
             since = await self.cursors.quarantine(plugin, reason)
             self.cursor = attrs.evolve(self.cursor, quarantined_at=since, reason=reason)
             log.error("the plugin is quarantined", plugin=plugin, reason=reason)
+            # What comes meanwhile is passed over.
+            self._forget()
             return
         await trio.sleep(self.settings.backoff.delay(self.failures - 1, self.chance))
 

@@ -20,8 +20,8 @@ discover = false
 [plugins.crashing_plugin]
 failures_to_quarantine = 1000000000
 [supervision.plugin]
-backoff_first = "1ms"
-backoff_cap = "1ms"
+backoff_first = "8ms"
+backoff_cap = "8ms"
 """
 CALM = """
 [plugins]

@@ -241,3 +241,28 @@ async def test_a_plain_hook_is_called_in_order_and_its_cursor_moves(theatre):
     await theatre.until(lambda: theatre.actor.handled_total == 3)
     assert done == ["a", "b", "c"]
     assert (await theatre.studio.store.cursors.open("p", START)).place == last.place
+
+
+async def test_who_fails_on_and_on_is_not_read_to_again_and_told_of_once_a_second(theatre):
+    """
+    A plugin that is never given up costs others little: no reading of the log, no row for each failure.
+    """
+    reads = []
+
+    class Log:
+        async def after(self, place, limit):
+            reads.append(limit)
+            return await theatre.studio.store.log.after(place, limit)
+
+    theatre.log = Log()
+    theatre.settings = attrs.evolve(theatre.settings, failures_to_quarantine=10**9)
+    hook, failing = write_but_fail_at("a")
+    await theatre.write("a", "b")
+    await theatre.start(hook)
+    await theatre.until(lambda: theatre.actor.failures >= 60)
+    assert len(reads) == 1
+    [[rows]] = await theatre.studio.rows("select count(*) from effect_failures")
+    assert 20 <= rows < 60
+    failing.clear()
+    await theatre.until(lambda: theatre.actor.handled_total == 2)
+    assert await theatre.written() == ["a", "b"]
