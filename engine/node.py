@@ -18,13 +18,15 @@ from engine.actors.messages import Channels, Message
 from engine.actors.meter import Meter
 from engine.actors.presence import PresenceWriter
 from engine.actors.retention import Retention
+from engine.assembly.overview import children_of
+from engine.assembly.part_settings import child_settings, effect_settings
+from engine.assembly.plugin_tasks import PluginTasks
+from engine.assembly.topics import Topics, catalog_ring, policy_of
+from engine.assembly.workshop import Workshop
 from engine.domain.event import EpisodeId, Event, Topic, UserId
 from engine.live import Live
-from engine.overview import children_of
-from engine.part_settings import child_settings, effect_settings
-from engine.plugin_engine import EngineParts
-from engine.plugin_host import PluginHost
-from engine.plugin_tasks import PluginTasks
+from engine.plugin_host.handle import EngineParts
+from engine.plugin_host.host import PluginHost
 from engine.runtime.child import ChildSpec
 from engine.runtime.loop_guard import LoopGuard
 from engine.runtime.mailbox import Mailbox, ask
@@ -33,9 +35,7 @@ from engine.runtime.supervisor import Strategy, Supervisor
 from engine.runtime.watchdog import Watchdog
 from engine.store.embedded import EmbeddedPostgres
 from engine.store.store import Store
-from engine.topics import Topics, catalog_ring, policy_of
 from engine.traces import Traces
-from engine.workshop import Workshop
 
 Run = Callable[[trio.TaskStatus[None]], Awaitable[None]]
 

@@ -11,8 +11,8 @@ import trio
 
 from engine.errors import ActorStoppedError
 from engine.hookspecs import HttpRequest, Identity
-from engine.plugin_engine import PluginEngine
-from engine.plugin_host import PluginHost
+from engine.plugin_host.handle import PluginEngine
+from engine.plugin_host.host import PluginHost
 from engine.runtime.child import ChildSpec, RestartPolicy
 from engine.runtime.foreign import Function, OverBudgetError, Runner
 from engine.runtime.mailbox import Reply

@@ -15,9 +15,9 @@ import trio
 from engine.domain.event import Event, LogPlace, is_private
 from engine.errors import StoreUnavailableError
 from engine.hookspecs import Transaction
-from engine.plugin_engine import PluginEngine
-from engine.plugin_host import Effect
-from engine.plugin_metrics import PluginMetrics
+from engine.plugin_host.handle import PluginEngine
+from engine.plugin_host.host import Effect
+from engine.plugin_host.metrics import PluginMetrics
 from engine.runtime.backoff import Backoff
 from engine.runtime.foreign import Function, OverBudgetError, Runner
 from engine.runtime.mailbox import Mailbox, Reply

@@ -12,7 +12,7 @@ from engine.domain.fields import FieldError, Invalid
 from engine.domain.job import CancelWish, Job, JobState
 from engine.domain.job_request import NewJob
 from engine.errors import EngineError
-from engine.plugin_host import PluginHost
+from engine.plugin_host.host import PluginHost
 from engine.store.episodes import Idempotency, Replay
 from engine.store.events import Author
 from engine.store.job_list import JobList

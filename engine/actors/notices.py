@@ -12,7 +12,7 @@ from engine.domain.event import EpisodeId
 from engine.domain.presence import Viewer
 from engine.errors import EngineError, MailboxFullError
 from engine.hookspecs import ClientSession, PresenceChange
-from engine.plugin_engine import PluginEngine
+from engine.plugin_host.handle import PluginEngine
 from engine.runtime.foreign import Function, Runner
 from engine.runtime.mailbox import Mailbox
 

@@ -4,7 +4,7 @@ import attrs
 import structlog
 import trio
 
-from engine.plugin_engine import PluginEngine
+from engine.plugin_host.handle import PluginEngine
 from engine.runtime.foreign import Function, Runner
 
 log = structlog.get_logger(__name__)

@@ -13,7 +13,7 @@ from engine.domain.envelope import Envelope, Report, Submit
 from engine.domain.event import Event, JobId, Request, UserId
 from engine.domain.fields import Invalid, said
 from engine.domain.job_request import NewJob
-from engine.plugin_host import DecisionError
+from engine.plugin_host.host import DecisionError
 from engine.sources.reduction import APPLIED, UNCHANGED, Verdict
 from engine.store.episodes import Replay
 from engine.store.job_list import JobList

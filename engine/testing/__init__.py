@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from conf.settings import load
 from engine.hookspecs import HttpRequest, HttpResponse, Refused
-from engine.plugin_host import PluginHost
+from engine.plugin_host.host import PluginHost
 from engine.store.memory_plugins import Statement
 from engine.testing.client import SimulatedClient
 from engine.testing.engine import RefusedError, SimulatedEngine, TraceEntry, identity

@@ -20,7 +20,7 @@ from engine.domain.world import new_id
 from engine.errors import EngineError
 from engine.hookspecs import HttpRequest, HttpResponse
 from engine.node import Node
-from engine.plugin_host import PluginHost
+from engine.plugin_host.host import PluginHost
 from engine.runtime.child import SupervisorEvent
 from engine.store.events import Author
 from engine.store.memory_plugins import Script

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from conf.settings import Loaded, PluginSchema, Settings, load
-from engine.plugin_host import PluginHost
+from engine.plugin_host.host import PluginHost
 
 config_option = click.option(
     "--config",

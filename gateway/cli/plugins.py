@@ -11,7 +11,7 @@ from conf.settings import SettingsError
 from engine.domain.access import Role
 from engine.errors import PluginError
 from engine.hookspecs import DECISIONS, EFFECTS
-from engine.plugin_host import PluginHost
+from engine.plugin_host.host import PluginHost
 from gateway.cli.ask import ask
 from gateway.cli.live import Line, line_options, plain
 from gateway.cli.options import config_option, load_with_plugins

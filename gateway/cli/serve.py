@@ -17,7 +17,7 @@ from conf.settings import Loaded, Settings, SettingsError, load
 from conf.sources import TEST_HOOKS_VARIABLE
 from engine.errors import StartupError, StoreUnavailableError
 from engine.node import Node
-from engine.plugin_host import PluginHost
+from engine.plugin_host.host import PluginHost
 from engine.runtime.garbage import short_pauses
 from engine.store.data_dir import DataDir
 from engine.store.embedded import EmbeddedPostgres

@@ -12,7 +12,7 @@ import trio
 from engine import hookspecs
 from engine.domain.access import Identity
 from engine.errors import EngineError
-from engine.plugin_host import PluginHost
+from engine.plugin_host.host import PluginHost
 from engine.runtime.foreign import Function
 from gateway.auth import Authenticator, AuthError
 from gateway.socketio.rooms import Rooms

@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter, RequestRedirect
 
 from engine.errors import StoreUnavailableError
-from engine.plugin_host import DecisionError
+from engine.plugin_host.host import DecisionError
 from engine.traces import Span, Traces
 from gateway.log import debugs
 from gateway.rest.messages import GoneError, Headers, Receive, Request, Response, TooLargeError, answering

@@ -9,8 +9,8 @@ from prometheus_client.registry import Collector
 from quart import Blueprint
 from quart_schema import security_scheme, tag
 
+from engine.assembly.overview import counted, together
 from engine.node import Node
-from engine.overview import counted, together
 from engine.runtime.mailbox import MailboxStatistics
 from engine.runtime.registry import RegistryStatistics
 from gateway.http.traffic import Traffic

@@ -7,8 +7,8 @@ import attrs
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from engine.plugin_host import PluginHost
-from engine.plugin_metrics import PluginCounter, PluginGauge, PluginHistogram, PluginMetric
+from engine.plugin_host.host import PluginHost
+from engine.plugin_host.metrics import PluginCounter, PluginGauge, PluginHistogram, PluginMetric
 
 
 @attrs.define(eq=False)

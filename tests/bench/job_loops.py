@@ -21,7 +21,7 @@ from engine.domain.event import JobId, Request, UserId
 from engine.domain.job_request import NewJob
 from engine.hookspecs import JobContext, JobHandler, hookimpl
 from engine.node import Node
-from engine.plugin_host import PluginHost
+from engine.plugin_host.host import PluginHost
 from engine.store.embedded import EmbeddedPostgres
 from engine.store.migrate import migrate
 

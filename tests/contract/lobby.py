@@ -10,11 +10,11 @@ from engine.actors.catalog import CatalogActor, SubscribeCatalog
 from engine.actors.feed import Feed
 from engine.actors.messages import Channels
 from engine.actors.retention import Retention
+from engine.assembly.topics import Topics
 from engine.domain.event import CatalogPosition, Event
 from engine.domain.presence import SessionId
 from engine.runtime.mailbox import ask
 from engine.store.events import EventLog
-from engine.topics import Topics
 from tests.contract.stage import Client, Plain
 from tests.contract.studio import PATIENCE, Studio
 

@@ -21,6 +21,7 @@ from engine.actors.episode import (
 )
 from engine.actors.messages import Channels, Listed, Message, PresenceUpdate, Reached, Subscribed
 from engine.actors.topic_log import Committed, Subscribe
+from engine.assembly.topics import Topics
 from engine.domain.event import (
     EpisodeId,
     Epoch,
@@ -35,7 +36,6 @@ from engine.domain.event import (
 from engine.domain.presence import Meta, SessionId, Viewer
 from engine.runtime.mailbox import Mailbox, Reply, ask
 from engine.store.events import EventLog
-from engine.topics import Topics
 from tests.contract.studio import PATIENCE, Log, Studio
 
 

@@ -14,7 +14,7 @@ from engine.domain.event import JobId, utc_now
 from engine.domain.fields import FieldError
 from engine.domain.job import JobState
 from engine.hookspecs import JobHandler, hookimpl
-from engine.plugin_host import PluginHost
+from engine.plugin_host.host import PluginHost
 from tests.contract.crew import Crew, new_job
 
 EXTERNAL = "test.elsewhere"

@@ -15,7 +15,7 @@ from engine.domain import episode as episodes
 from engine.domain.event import EpisodeId, Offset, Position, Request, UserId, user_topic, utc_now
 from engine.hookspecs import hookimpl
 from engine.node import Node
-from engine.plugin_host import PluginHost
+from engine.plugin_host.host import PluginHost
 from engine.runtime.mailbox import ask
 from engine.store.events import Author
 from tests.contract.studio import PATIENCE, Studio

@@ -7,8 +7,8 @@ import trio
 
 from engine.actors.effects import EffectActor, EffectSettings, Fed, Resume
 from engine.domain.event import LogPlace
-from engine.plugin_engine import PluginEngine
-from engine.plugin_host import Effect
+from engine.plugin_host.handle import PluginEngine
+from engine.plugin_host.host import Effect
 from engine.runtime.backoff import Backoff
 from engine.runtime.foreign import Function, Runner
 from engine.runtime.loop_guard import LoopGuard

@@ -18,7 +18,7 @@ from conf.settings import load
 from engine.domain.access import Role
 from engine.domain.event import LogPlace
 from engine.node import Node
-from engine.plugin_host import PluginHost
+from engine.plugin_host.host import PluginHost
 from gateway.app import Application
 from gateway.auth import Authenticator, issue
 from gateway.gateway import Gateway

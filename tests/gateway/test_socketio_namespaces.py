@@ -9,7 +9,7 @@ import trio
 
 from engine.errors import PluginError
 from engine.hookspecs import SocketNamespace, SocketRefused, hookimpl
-from engine.plugin_host import PluginHost
+from engine.plugin_host.host import PluginHost
 from tests.gateway.engine_line import Probe
 from tests.gateway.node_fixture import RunningNode, until
 from tests.gateway.test_socketio_real_time import line_to

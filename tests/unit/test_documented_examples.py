@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine import hookspecs
-from engine.plugin_host import PluginHost
+from engine.plugin_host.host import PluginHost
 from engine.testing import simulate
 
 ROOT = Path(__file__).parents[2]

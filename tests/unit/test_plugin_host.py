@@ -12,7 +12,7 @@ from engine.domain.event import UserId
 from engine.domain.fields import FieldError
 from engine.errors import PluginError
 from engine.hookspecs import Resource, hookimpl
-from engine.plugin_host import DecisionError, PluginHost
+from engine.plugin_host.host import DecisionError, PluginHost
 
 ALICE = Identity(user=UserId("alice@example.com"), name="Alice", role=Role.EDITOR)
 EPISODE = Resource(type="episode", id="1")

@@ -4,8 +4,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from engine.errors import PluginError
-from engine.plugin_host import PluginHost
-from engine.plugin_metrics import SERIES, PluginMetrics
+from engine.plugin_host.host import PluginHost
+from engine.plugin_host.metrics import SERIES, PluginMetrics
 from gateway.rest.plugin_metrics import PluginCollector
 
 

@@ -12,7 +12,7 @@ from conf.changes import changes, taken_up
 from conf.settings import SettingsError, describe, load
 from engine.errors import PluginError
 from engine.hookspecs import Count, Duration, Secret, SomeText, hookimpl
-from engine.plugin_host import PluginHost
+from engine.plugin_host.host import PluginHost
 from gateway.cli.config import config as config_command
 
 

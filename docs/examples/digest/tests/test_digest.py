@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from engine.hookspecs import Discard
-from engine.plugin_host import PluginHost
+from engine.plugin_host.host import PluginHost
 
 
 class Context:

@@ -10,7 +10,7 @@ import trio
 from engine.domain.event import EpisodeId, UserId
 from engine.errors import EngineError
 from engine.hookspecs import Transaction
-from engine.plugin_metrics import PluginMetrics
+from engine.plugin_host.metrics import PluginMetrics
 from engine.store.transactions import PluginTransaction
 
 

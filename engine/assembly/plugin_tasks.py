@@ -10,12 +10,12 @@ from engine.actors.answers import Answers
 from engine.actors.notices import WAITING, Notice, NoticeActor, Notices
 from engine.actors.plugin_life import PluginLife
 from engine.actors.presence import PresenceSink
+from engine.assembly.topics import policy_of
 from engine.marks import Marks
-from engine.plugin_host import PluginHost
+from engine.plugin_host.host import PluginHost
 from engine.runtime.child import ChildSpec, Restart
 from engine.runtime.mailbox import Mailbox
 from engine.runtime.supervisor import Supervisor
-from engine.topics import policy_of
 
 NOTICE_HOOKS = ("presence_changed", "session_opened", "session_closed")
 

@@ -6,8 +6,8 @@ from conf.settings import Child, Settings
 from engine.actors.effects import EffectSettings
 from engine.actors.jobs import GIVE_BACK
 from engine.actors.poller import GIVING_BACK
+from engine.assembly.workshop import CHILDREN, POLLER
 from engine.runtime.backoff import Backoff
-from engine.workshop import CHILDREN, POLLER
 
 # The tables in [supervision] of the root's children, where they are not called like the child.
 _TABLES = {

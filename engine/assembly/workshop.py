@@ -17,11 +17,12 @@ from engine.actors.job_statistics import JobStatistics
 from engine.actors.jobs import Dispatcher, Runnable
 from engine.actors.poller import Poller
 from engine.actors.reducer import SOURCE as SQS
+from engine.assembly.queue_reader import backoff_of, poller_of
+from engine.assembly.topics import policy_of
 from engine.domain.event import Event, JobId
 from engine.domain.job import CancelWish, Job
 from engine.domain.world import new_id
-from engine.plugin_host import PluginHost
-from engine.queue_reader import backoff_of, poller_of
+from engine.plugin_host.host import PluginHost
 from engine.runtime.foreign import Function
 from engine.runtime.supervisor import Strategy, Supervisor
 from engine.sources.postgres_queue import NAME as POSTGRES
@@ -29,7 +30,6 @@ from engine.sources.postgres_queue import PostgresQueue
 from engine.store.events import Author
 from engine.store.job_transaction import JobTransaction
 from engine.store.store import Store
-from engine.topics import policy_of
 
 # The node's children that have to do with jobs, in the order of their start.
 CHILDREN = ("jobs", "settler", "progress", "keeper", "rescuer", "dispatcher")

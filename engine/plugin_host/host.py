@@ -17,10 +17,10 @@ from engine import hookspecs
 from engine.domain.access import Action, Identity
 from engine.domain.fields import FieldError
 from engine.errors import PluginError
-from engine.plugin_engine import EngineParts, PluginEngine
-from engine.plugin_jobs import JobHandlers
-from engine.plugin_metrics import metric_prefix
-from engine.plugin_sockets import SocketNamespaces
+from engine.plugin_host.handle import EngineParts, PluginEngine
+from engine.plugin_host.jobs import JobHandlers
+from engine.plugin_host.metrics import metric_prefix
+from engine.plugin_host.namespaces import SocketNamespaces
 from engine.runtime.foreign import Function, OverBudgetError, Runner
 from engine.runtime.loop_guard import LoopGuard
 
