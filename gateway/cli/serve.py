@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import attrs
 import click
@@ -38,6 +39,8 @@ log = structlog.get_logger()
 
 # Seconds beyond the drain for the database to write everything down.
 STOPPING = 30.0
+# Seconds that what did not stop within its grace has after all else has stopped.
+STUCK = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 
 
@@ -51,7 +54,8 @@ def serve(config: Path | None, host: str | None, port: int | None, data_dir: Pat
     Run a node until SIGINT or SIGTERM. SIGHUP takes changed settings up.
 
     With nothing configured it listens on 127.0.0.1:8000 and starts a PostgreSQL of its own under the data
-    directory. Exits with 0 after a drain, with 2 when it cannot start, with 1 when it fails.
+    directory. Exits with 0 after a drain, with 2 when it cannot start, with 1 when it fails,
+    or when code of a plugin does not stop.
     """
     terminal = Terminal()
     # Nothing to read anew before it serves, and nothing to tell once it drains; it must not end it then.
@@ -110,7 +114,13 @@ class Running:
         node.live.follow(lambda settings: logging.configure(settings.log))
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(*SIGNALS) as signals:
-                await nursery.start(lambda task_status: node.run(gateway.run, task_status=task_status))
+                ended = trio.Event()
+
+                async def live(task_status: trio.TaskStatus[None]) -> None:
+                    await node.run(gateway.run, task_status=task_status)
+                    ended.set()
+
+                await nursery.start(live)
                 click.echo(self._ready_line())
                 systemd.ready(_status(node))
                 nursery.start_soon(systemd.live, partial(_status, node))
@@ -136,6 +146,18 @@ class Running:
             systemd.stopping(grace + STOPPING)
             await node.stop()
             systemd.close()
+            with trio.move_on_after(STUCK):
+                await ended.wait()
+            if not ended.is_set():
+                self._end_without(node)
+
+    def _end_without(self, node: Node) -> NoReturn:
+        # Code of a plugin that shields itself from being cancelled would keep the process for ever.
+        left = [child.name for supervisor in node.supervisors.values() for child in supervisor.children()]
+        log.error("ended without waiting for what does not stop", left=left)
+        if self.embedded is not None:
+            self.embedded.stop()
+        os._exit(1)
 
     def _ready_line(self) -> str:
         server = self.settings.server

@@ -40,6 +40,7 @@ def blueprint(at: Edge) -> Blueprint:
     @tag(["jobs"])
     @document_headers(parameters.IdempotencyKey)
     @document_request(job_schemas.NewJob)
+    @document_response(job_schemas.Job, 200)
     @document_response(job_schemas.Job, 202)
     async def submit_job() -> Response:
         """
