@@ -18,7 +18,7 @@ export function askWhich(place, { names, mine, theirs, before, onChosen, onLeave
     );
   const form = h(
     "form",
-    { class: "conflict", role: "group", "aria-labelledby": "conflict-title" },
+    { class: "conflict", "aria-labelledby": "conflict-title" },
     h("h2", { id: "conflict-title", tabindex: "-1" }, "Somebody else saved meanwhile"),
     h("p", {}, "These fields were changed on both sides. What only one side changed is kept."),
     ...names.map((name) =>

@@ -9,7 +9,7 @@ import { EpisodeForm, pick, same } from "./form.js";
 export class Editing {
   // `on` has `episode(episode)`, `dirty(names)`, `gone(text)` and `say(text)`.
   constructor({ api, session, id, readOnly, on }) {
-    Object.assign(this, { api, id, on });
+    Object.assign(this, { api, id, readOnly, on });
     this.episode = null;
     // By field that is being changed here: the value that one began from.
     this.begun = {};
@@ -17,12 +17,15 @@ export class Editing {
     this.question = null;
     this.place = h("div");
     this.form = new EpisodeForm({ button: "Save", readOnly, onSubmit: () => this.save(), onDirty: () => this.typed() });
+    // Whoever is faster than the node would type what is overwritten.
+    this.form.freeze();
   }
 
   // The episode as it stands. What nobody here is changing follows; the rest stays as it was typed.
   arrived(fresh) {
     if (this.episode && fresh.version <= this.episode.version) return;
     const { form } = this;
+    if (!this.episode) form.freeze(this.readOnly);
     const dirty = this.episode ? form.dirty() : this.restore(fresh);
     for (const name of dirty) if (!(name in this.begun)) this.begun[name] = form.shown[name] ?? null;
     this.episode = fresh;
@@ -39,7 +42,7 @@ export class Editing {
   restore(fresh) {
     const kept = this.draft.read();
     const names = Object.keys(kept).filter((name) => !same(kept[name].mine, fresh[name]));
-    if (names.length === 0 || this.form.readOnly) return [];
+    if (names.length === 0 || this.readOnly) return [];
     for (const name of names) this.begun[name] = kept[name].begun;
     this.form.fill(Object.fromEntries(names.map((name) => [name, kept[name].mine])));
     this.on.say("What you were changing is still here, and not saved yet.");
@@ -47,7 +50,6 @@ export class Editing {
   }
 
   typed() {
-    if (!this.episode) return;
     this.settle();
     this.question?.follow(this.form.fields());
   }

@@ -26,7 +26,7 @@ export function enginePage({ api, session, shell }) {
     h("header", { class: "title" }, h("h1", {}, "Engine")),
     problem,
     h("div", { class: "plots" }, ...Object.values(plots).map((plot) => plot.element)),
-    h("section", { class: "card" }, h("h2", {}, "Plugins"), h("table", { class: "list" }, h("thead", {}, h("tr", {}, ...["Plugin", "State", "Lag", "Handled", ""].map((name) => h("th", { scope: "col" }, name)))), plugins.element)),
+    h("section", { class: "card" }, h("h2", {}, "Plugins"), h("table", { class: "list" }, h("thead", {}, h("tr", {}, ...["Plugin", "State", "Lag", "Handled"].map((name) => h("th", { scope: "col" }, name)), h("td")))), plugins.element)),
     h("section", { class: "card" }, h("h2", {}, "Supervision tree"), tree),
   );
   let before = null;

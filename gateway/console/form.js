@@ -8,7 +8,7 @@ export const FIELDS = ["title", "episode_number", "status", "categories", "descr
 export class EpisodeForm {
   constructor({ button, onSubmit, onDirty = () => {}, readOnly = false }) {
     this.onDirty = onDirty;
-    this.readOnly = readOnly;
+    this.readOnly = false;
     // Counts what was typed, so that an answer is known to be for this text.
     this.revision = 0;
     this.shown = {};
@@ -44,12 +44,12 @@ export class EpisodeForm {
   }
 
   // What stands there can still be read, and copied.
-  freeze() {
-    this.readOnly = true;
-    for (const input of Object.values(this.inputs)) input.readOnly = true;
-    this.inputs.status.disabled = true;
-    this.inputs.categories.placeholder = "";
-    this.button.disabled = true;
+  freeze(isFrozen = true) {
+    this.readOnly = isFrozen;
+    for (const input of Object.values(this.inputs)) input.readOnly = isFrozen;
+    this.inputs.status.disabled = isFrozen;
+    this.inputs.categories.placeholder = isFrozen ? "" : "Drama, Crime";
+    this.button.disabled = isFrozen;
   }
 
   field(name, label, hint) {

@@ -24,7 +24,7 @@ export class Shell {
     this.main = h("main", { id: "main", tabindex: "-1" });
     this.badge = h("span", { class: "badge", hidden: true });
     this.state = h("p", { class: "state" });
-    this.banner = h("p", { class: "banner", hidden: true });
+    this.banner = h("section", { class: "banner", "aria-label": "Connection", hidden: true });
     this.links = new Map(
       SECTIONS.filter(([, , least]) => may(session, least)).map(([path, title]) => [
         path,

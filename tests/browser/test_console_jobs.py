@@ -1,9 +1,34 @@
 """Jobs in the console: submitted, followed, tried again; and the pictures that come of them."""
 
 from pathlib import Path
+from typing import Any
 
+import attrs
+import trio
+
+from engine.hookspecs import JobContext, JobHandler, hookimpl
 from tests.browser.chromium import Chromium
 from tests.browser.people import sign_in
+
+
+@attrs.define(eq=False)
+class Careful:
+    """
+    A plugin whose job goes on when it is told to.
+    """
+
+    further: trio.Event = attrs.field(factory=trio.Event)
+    end: trio.Event = attrs.field(factory=trio.Event)
+
+    async def run(self, context: JobContext) -> Any:
+        await context.progress(0.25, "at 25 %")
+        await self.further.wait()
+        await context.progress(0.75, "at 75 %")
+        await self.end.wait()
+
+    @hookimpl
+    def job_handlers(self) -> list[JobHandler]:
+        return [JobHandler(type="test.careful", run=self.run, timeout=60)]
 
 
 async def test_a_job_is_submitted_and_followed_to_its_end(
@@ -72,3 +97,38 @@ async def test_a_composition_is_drawn_and_shown(start_greenroom, browser: Chromi
     await alice.tab.until("document.querySelector('.picture img').naturalWidth > 0")
     await alice.sees("composition.render", ".jobs")
     assert alice.errors() == []
+
+
+async def test_progress_is_seen_on_the_episodes_page_as_it_goes(start_greenroom, browser: Chromium) -> None:
+    """
+    The bar moves, the focus stays on what may be done; cancelled, it says so everywhere, and may begin anew.
+    """
+    careful = Careful()
+    greenroom = await start_greenroom(plugins={"careful": careful})
+    episode = await greenroom.create()
+    path = f"episodes/{episode['id']}"
+    alice = await sign_in(browser, greenroom.port, "Alice", "editor")
+    bob = await sign_in(browser, greenroom.port, "Bob", "viewer")
+    for person in (alice, bob):
+        await person.go(path)
+        await person.sees("No jobs.")
+    given = {"type": "test.careful", "episode_id": episode["id"], "payload": {}}
+    await greenroom.request("POST", "jobs", given)
+    for person in (alice, bob):
+        await person.sees("at 25 %", ".jobs")
+        assert await person.do(lambda page: page.locator("progress").get_attribute("value")) == "0.25"
+    await alice.do(lambda page: page.get_by_role("button", name="Cancel").focus())
+    careful.further.set()
+    for person in (alice, bob):
+        await person.sees("at 75 %", ".jobs")
+    assert await alice.tab.run("() => document.activeElement.textContent") == "Cancel"
+    await alice.do(lambda page: page.keyboard.press("Enter"))
+    for person in (alice, bob):
+        await person.sees("cancelled", ".jobs .status")
+        assert await person.count("progress:visible") == 0
+    careful.end.set()
+    await alice.do(lambda page: page.get_by_role("button", name="Try again").click())
+    for person in (alice, bob):
+        await person.sees("completed", ".jobs .status")
+        assert await person.count(".jobs li") == 1
+    assert alice.errors() == bob.errors() == []
