@@ -19,6 +19,7 @@ export function enginePage({ api, session, shell }) {
     waiting: new Plot("Waiting for the database"),
   };
   const plugins = new Keyed(h("tbody"), { key: (one) => one.name, make: () => h("tr", {}, ...[1, 2, 3, 4, 5].map(() => h("td"))), update: drawPlugin });
+  const columns = h("tr", {}, ...["Plugin", "State", "Lag", "Handled"].map((name) => h("th", { scope: "col" }, name)), h("td"));
   const tree = h("ul", { class: "tree" });
   const problem = h("p", { class: "problem", role: "alert" });
   replace(
@@ -26,7 +27,7 @@ export function enginePage({ api, session, shell }) {
     h("header", { class: "title" }, h("h1", {}, "Engine")),
     problem,
     h("div", { class: "plots" }, ...Object.values(plots).map((plot) => plot.element)),
-    h("section", { class: "card" }, h("h2", {}, "Plugins"), h("table", { class: "list" }, h("thead", {}, h("tr", {}, ...["Plugin", "State", "Lag", "Handled"].map((name) => h("th", { scope: "col" }, name)), h("td")))), plugins.element)),
+    h("section", { class: "card" }, h("h2", {}, "Plugins"), h("table", { class: "list" }, h("thead", {}, columns), plugins.element)),
     h("section", { class: "card" }, h("h2", {}, "Supervision tree"), tree),
   );
   let before = null;
