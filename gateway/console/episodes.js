@@ -132,11 +132,12 @@ export function episodesPage({ api, live, session, shell, query }) {
   }
 
   function newcomer({ episode, createdBy, timestamp }) {
-    if (shown.some((one) => one.id === episode.id)) return;
-    count += 1;
-    const row = { ...episode, created_by: createdBy, created_at: timestamp, updated_at: timestamp, news: "new" };
-    if (wish.sort === "-created_at" || wish.sort === "-updated_at") {
-      shown = [row, ...shown];
+    const known = shown.find((one) => one.id === episode.id);
+    const row = { ...episode, created_by: createdBy, created_at: timestamp, updated_at: timestamp, ...known, news: "new" };
+    if (!known) count += 1;
+    if (known || wish.sort === "-created_at" || wish.sort === "-updated_at") {
+      // An answer may have been faster than the event: what is in the list already is new all the same.
+      shown = known ? shown.map((one) => (one === known ? row : one)) : [row, ...shown];
       draw();
       fade(row);
     } else loadSoon();

@@ -115,6 +115,7 @@ async def test_nothing_moves_for_who_wants_no_motion(greenroom: RunningNode, bro
     What is new is marked all the same.
     """
     alice = await sign_in(browser, greenroom.port, "Alice", reduced_motion="reduce")
+    await alice.sees("There is no episode yet.")
     await greenroom.create()
     await alice.sees("Pilot", "tbody tr[data-news=new]")
 
