@@ -121,7 +121,7 @@ class Authenticator:
             claims = jwt.decode(token, self._key, algorithms=self._algorithms).claims
             self._registry().validate(claims)
         except (JoseError, ValueError, TypeError, KeyError) as error:
-            raise AuthError(f"the token cannot be verified: {error}") from None
+            raise AuthError(f"the token cannot be verified: {str(error).rstrip(': ')}") from None
         return self._identity(claims)
 
     def _registry(self) -> jwt.JWTClaimsRegistry:

@@ -58,7 +58,8 @@ export function episodesPage({ api, live, session, shell, query }) {
     const number = (asked += 1);
     isAsking = true;
     try {
-      const found = await read(further ? PAGE : Math.max(PAGE, shown.length), further ? cursor : null);
+      const full = Math.max(1, Math.ceil(shown.length / PAGE)) * PAGE;
+      const found = await read(further ? PAGE : full, further ? cursor : null);
       if (number !== asked) return;
       const news = new Map(shown.map((episode) => [episode.id, episode.news]));
       shown = further ? [...shown, ...found.data] : found.data;
@@ -79,7 +80,8 @@ export function episodesPage({ api, live, session, shell, query }) {
     do {
       const limit = Math.min(MOST, wanted - found.data.length);
       const page = await api.get("episodes", { ...wish, limit, cursor: found.next_cursor });
-      found.data.push(...page.data);
+      // What moves between two pages comes twice.
+      found.data.push(...page.data.filter(({ id }) => !found.data.some((one) => one.id === id)));
       found.total = page.total;
       found.next_cursor = page.next_cursor;
     } while (found.next_cursor !== null && found.data.length < wanted);

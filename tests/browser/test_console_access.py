@@ -78,6 +78,9 @@ async def test_no_page_has_a_hurdle(start_greenroom, browser: Chromium, packages
     await alice.press("Sign out")
     await alice.do(lambda page: page.get_by_label("Your name").wait_for())
     found += await hurdles(alice, axe, "signing in")
+    await alice.tab.goto(f"{alice.address}/docs")
+    await alice.sees("/api/v1/episodes")
+    found += await hurdles(alice, axe, "docs")
     assert not found, "\n".join(found)
 
 
