@@ -345,5 +345,6 @@ def _module(name: str, found: Mapping[str, EntryPoint]) -> ModuleType:
     except ImportError as error:
         raise PluginError(
             f"plugins.enabled names {name!r}, which is neither an installed plugin "
-            f"({', '.join(sorted(found)) or 'none'}) nor a module that can be imported: {error}"
+            f"({', '.join(sorted(found)) or 'none'}) nor a module that can be imported: {error}; "
+            "install it, or name its directory in PYTHONPATH"
         ) from error

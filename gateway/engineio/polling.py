@@ -54,13 +54,16 @@ def fetch(session: EngineSession) -> list[bytes]:
     return session.outlet.take_nowait()
 
 
-async def post(session: EngineSession, receive: Receive, most: int) -> Answer | None:
+async def post(session: EngineSession, receive: Receive, most: int, announced: int = 0) -> Answer | None:
     """
     Take the packets of a body of at most so many bytes; None when the client went away amid it.
     """
     if session.is_posted:
         session.close("overlap")
         return BAD
+    if announced > most:
+        session.close("payload too large")
+        return TOO_LARGE
     session.is_posted = True
     try:
         return await _take(session, receive, most)

@@ -19,6 +19,8 @@ from gateway.engineio.timers import Timers
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
+# What lets a WebSocket's handshake be answered like a request (ASGI, WebSocket Denial Response).
+RESPONSE_EXTENSION = "websocket.http.response"
 VERSION = "4"
 PARAMETERS = 20
 
@@ -139,7 +141,9 @@ class EngineServer:
             case "GET":
                 return await polling.poll(session, receive)
             case "POST" if not session.is_closed:
-                return await polling.post(session, receive, self.options.max_payload)
+                return await polling.post(
+                    session, receive, self.options.max_payload, announced=request.content_length
+                )
             case _:
                 return _error(BAD_REQUEST)
 
@@ -154,11 +158,14 @@ class EngineServer:
 
     async def _serve_websocket(self, request: "_Request", receive: Receive, send: Send) -> None:
         session = None if request.sid is None else self.sessions.get(request.sid)
-        refused = self._refusal(request, WEBSOCKET) or (
-            UNKNOWN_SID if request.sid is not None and session is None else None
-        )
-        if refused is not None or (session is None and len(self.sessions) >= self.options.max_sessions):
-            await send({"type": "websocket.close", "code": websocket.NORMAL})
+        refused = self._refusal(request, WEBSOCKET)
+        if refused is None and session is None:
+            if request.sid is not None:
+                refused = UNKNOWN_SID
+            elif len(self.sessions) >= self.options.max_sessions:
+                refused = FULL
+        if refused is not None:
+            await _refuse_websocket(request, refused, send)
             return
         await send({"type": "websocket.accept"})
         most = self.options.max_payload
@@ -237,6 +244,14 @@ class _Request:
     def host(self) -> str:
         return self.header(b"host").decode("latin-1")
 
+    @property
+    def content_length(self) -> int:
+        """
+        What the client says that its body has; 0 when it does not.
+        """
+        digits = self.header(b"content-length")
+        return int(digits) if digits.isdigit() else 0
+
     def header(self, wanted: bytes) -> bytes:
         return next((bytes(value) for name, value in self.scope["headers"] if name == wanted), b"")
 
@@ -245,13 +260,30 @@ def _error(error: Refused) -> polling.Answer:
     return error.status, msgspec.json.encode({"code": error.code, "message": error.message})
 
 
-async def _answer(send: Send, status: int, body: bytes, more: list[tuple[bytes, bytes]]) -> None:
-    kind = b"application/json" if body.startswith(b"{") else b"text/plain; charset=UTF-8"
+async def _refuse_websocket(request: _Request, refused: Refused, send: Send) -> None:
+    if RESPONSE_EXTENSION in request.scope.get("extensions", {}):
+        await _answer(send, *_error(refused), [], kind="websocket.http.response")
+    else:
+        await send({"type": "websocket.close", "code": websocket.NORMAL})
+
+
+async def _answer(
+    send: Send,
+    status: int,
+    body: bytes,
+    more: list[tuple[bytes, bytes]],
+    kind: str = "http.response",
+) -> None:
+    content = b"application/json" if body.startswith(b"{") else b"text/plain; charset=UTF-8"
     headers = [
-        *([] if status == 204 else [(b"content-type", kind), (b"content-length", str(len(body)).encode())]),
+        *(
+            []
+            if status == 204
+            else [(b"content-type", content), (b"content-length", str(len(body)).encode())]
+        ),
         (b"cache-control", b"no-store"),
         (b"x-content-type-options", b"nosniff"),
         *more,
     ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": f"{kind}.start", "status": status, "headers": headers})
+    await send({"type": f"{kind}.body", "body": body})

@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 POLLING, WEBSOCKET = "polling", "websocket"
 
+# Seconds that a client which has said goodbye may still poll for the answer.
+FAREWELL = 2.0
+
 
 class Handler(Protocol):
     """
@@ -145,17 +148,17 @@ class EngineSession:
                     self._schedule_ping()
                     self.handler.alive(self)
             case "1" if packet == CLOSE:
-                self.close("transport close", last=NOOP)
+                self._leave()
             case "6" if packet == NOOP:
                 pass
             case _:
                 raise PacketError(f"no packet that a client sends begins with {packet[:10]!r}")
 
-    def close(self, reason: str, *, last: str = CLOSE) -> None:
+    def close(self, reason: str) -> None:
         """
         End the session now. A poll that waits is answered with the last packet.
         """
-        self._end(reason, last)
+        self._end(reason, CLOSE)
         self.on_end(self)
 
     def finish(self, reason: str) -> None:
@@ -179,6 +182,15 @@ class EngineSession:
         if direct is not None:
             self.outlet.connect(direct)
         self.outlet.wake()
+
+    def _leave(self) -> None:
+        self._end("transport close", NOOP)
+        if self.transport == POLLING and isinstance(self.outlet, EngineOutlet):
+            # The client's poll may be on its way still, and is answered as if it had come first.
+            self.outlet.take_nowait()
+            self.timers.at(trio.current_time() + FAREWELL, lambda: self.on_end(self))
+        else:
+            self.on_end(self)
 
     def _fall_behind(self) -> None:
         self.timers.at(trio.current_time(), lambda: self.close("too slow"))

@@ -34,10 +34,21 @@ RESERVED = frozenset(
 _PREFIX = re.compile(r"[0-3](?!\d*-)|[56]\d{1,9}-")
 
 
+# An escape in JSON: half a character, or a whole one.
+_ESCAPE = re.compile(r"\\(?:u(d[89ab])..\\ud[c-f]..|u(d[89a-f])..|.)", re.IGNORECASE | re.DOTALL)
+
+
 class _Json:
     @staticmethod
     def loads(text: str) -> Any:
-        return msgspec.json.decode(text)
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            # JavaScript's texts may be cut amid a character, and are legal there; UTF-8 has no half ones.
+            mended = _ESCAPE.sub(lambda found: r"\ufffd" if found[2] else found[0], text)
+            if mended == text:
+                raise
+            return msgspec.json.decode(mended)
 
     @staticmethod
     def dumps(value: Any, **_: object) -> str:

@@ -83,9 +83,8 @@ class Line:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         data = body.encode() if isinstance(body, str) else body
-        given = {"Host": "test", **(headers or {})}
-        if method == "POST":
-            given["Content-Length"] = str(len(data))
+        length = {"Content-Length": str(len(data))} if method == "POST" else {}
+        given = {"Host": "test", **length, **(headers or {})}
         lines = "".join(f"{name}: {value}\r\n" for name, value in given.items())
         await client.send(f"{method} {self.path}?{query} HTTP/1.1\r\n{lines}\r\n".encode() + data)
 

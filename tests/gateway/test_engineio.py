@@ -114,10 +114,10 @@ async def test_a_request_that_is_wrong_is_told_so(play: Play, method: str, query
 )
 async def test_a_websocket_that_is_wrong_is_refused(play: Play, query: str) -> None:
     """
-    Before its handshake.
+    Before its handshake, as a request is.
     """
     line, echo = await play()
-    assert await line.websocket(query) == 403
+    assert await line.websocket(query) == 400
     assert echo.sessions == {}
 
 
@@ -242,6 +242,18 @@ async def test_what_is_longer_than_promised_ends_the_session(play: Play) -> None
     assert echo.reasons == ["payload too large"] * 2
 
 
+async def test_a_body_that_is_announced_as_too_long_is_not_waited_for(play: Play) -> None:
+    """
+    Nor is anything of it kept.
+    """
+    line, echo = await play(max_payload=1000)
+    sid = await line.open()
+    client = await line.connect()
+    await line.send(client, "POST", f"EIO=4&transport=polling&sid={sid}", b"4", {"Content-Length": "1001"})
+    assert (await line.reply(client)).status == 413
+    assert echo.reasons == ["payload too large"]
+
+
 async def test_pings_come_and_pongs_keep_the_session(play: Play) -> None:
     """
     Over both transports, with intervals below a second.
@@ -292,3 +304,17 @@ async def test_a_client_may_close(play: Play) -> None:
     await probe.send("1")
     assert await probe.closed() == 1000
     assert echo.reasons == ["transport close"] * 2
+
+
+async def test_a_poll_that_its_client_s_goodbye_overtook_is_answered_too(play: Play) -> None:
+    """
+    The two come on connections of their own, in whatever order; what waited is wanted no more.
+    """
+    line, echo = await play()
+    sid = await line.open()
+    assert (await line.post(sid, "4hello\x1e1")).status == 200
+    assert echo.reasons == ["transport close"]
+    assert (await line.post(sid, "4more")).status == 400
+    reply = await line.poll(sid)
+    assert (reply.status, reply.text) == (200, "6")
+    assert (await line.poll(sid)).status == 400

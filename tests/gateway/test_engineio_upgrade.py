@@ -138,9 +138,9 @@ async def test_transports_that_are_not_allowed_are_refused(play: Play) -> None:
     line, _ = await play(transports=("polling",))
     reply = await line.request("GET", "EIO=4&transport=polling")
     assert json.loads(reply.text[1:])["upgrades"] == []
-    assert await line.websocket() == 403
+    assert await line.websocket() == 400
     sid = json.loads(reply.text[1:])["sid"]
-    assert await line.websocket(f"EIO=4&transport=websocket&sid={sid}") == 403
+    assert await line.websocket(f"EIO=4&transport=websocket&sid={sid}") == 400
 
 
 async def test_pages_of_an_allowed_origin_may_send_credentials(play: Play) -> None:
@@ -211,4 +211,4 @@ async def test_there_are_at_most_so_many_sessions(play: Play) -> None:
     line, _ = await play(max_sessions=1)
     await line.open()
     assert (await line.request("GET", "EIO=4&transport=polling")).status == 503
-    assert await line.websocket() == 403
+    assert await line.websocket() == 503

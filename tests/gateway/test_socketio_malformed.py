@@ -127,6 +127,24 @@ async def test_attachments_are_bounded_together(start_greenroom) -> None:
     assert await probe.closed() == 1000
 
 
+@pytest.mark.parametrize(
+    ("sent", "heard"),
+    [
+        (r"Pilot \ud83d", "Pilot \ufffd"),
+        (r"\udfac Pilot", "\ufffd Pilot"),
+        (r"\ud83d\ud83d\udFAC", "\ufffd\U0001f7ac"),
+        (r"\\ud83d \ud83d", r"\ud83d" + " \ufffd"),
+    ],
+)
+async def test_half_a_character_is_no_reason_to_end_a_line(node: RunningNode, sent: str, heard: str) -> None:
+    """
+    JavaScript makes it of an emoji that is cut, as in `title.slice(0, 50)`.
+    """
+    probe = await connected(node)
+    await probe.send(f'421["message","{sent}"]')
+    assert json.loads(str(await probe.receive()).removeprefix("431")) == [heard]
+
+
 async def test_a_placeholder_without_attachments_is_data(node: RunningNode) -> None:
     """
     As it came.

@@ -57,7 +57,9 @@ def test_a_plugin_that_is_nowhere_is_named_with_what_there_is(host):
     """
     The error helps whoever misspelt a name.
     """
-    with pytest.raises(PluginError, match=r"'actvity'.*neither an installed plugin \(activity, audit"):
+    with pytest.raises(
+        PluginError, match=r"'actvity'.*neither an installed plugin \(activity, audit.*PYTHONPATH"
+    ):
         host.load(["actvity"], discover=False)
 
 
