@@ -82,6 +82,9 @@ async def _take(session: EngineSession, receive: Receive, most: int) -> Answer |
         if len(body) > most:
             session.close("payload too large")
             return TOO_LARGE
+        if session.is_closed:
+            # Nobody takes it any more: a body that trickles is not kept for longer than its session.
+            return BAD
         if not event.get("more_body"):
             break
     try:

@@ -12,6 +12,7 @@ from gateway.engineio.server import EngineOptions, EngineServer
 from gateway.engineio.session import EngineSession
 from tests.gateway.conftest import Served
 from tests.gateway.engine_line import Line, Probe
+from tests.gateway.node_fixture import until
 from tests.gateway.raw_client import SOON
 
 Play = Callable[..., Awaitable[tuple[Line, "Echo"]]]
@@ -252,6 +253,20 @@ async def test_a_body_that_is_announced_as_too_long_is_not_waited_for(play: Play
     await line.send(client, "POST", f"EIO=4&transport=polling&sid={sid}", b"4", {"Content-Length": "1001"})
     assert (await line.reply(client)).status == 413
     assert echo.reasons == ["payload too large"]
+
+
+async def test_a_body_is_kept_no_longer_than_its_session(play: Play) -> None:
+    """
+    What trickles is not waited for to its end.
+    """
+    line, echo = await play(max_payload=1000)
+    sid = await line.open()
+    client = await line.connect()
+    await line.send(client, "POST", f"EIO=4&transport=polling&sid={sid}", b"4", {"Content-Length": "900"})
+    await until(lambda: echo.sessions[sid].is_posted)
+    assert (await line.post(sid, "4second")).status == 400
+    await client.send(b"hello")
+    assert (await line.reply(client)).status == 400
 
 
 async def test_pings_come_and_pongs_keep_the_session(play: Play) -> None:
