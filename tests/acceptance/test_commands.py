@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from gateway.cli.main import cli
 from tests.acceptance.outside import Program
@@ -23,15 +24,24 @@ def commands(
             yield from commands(below, (*path, name))
 
 
-def test_every_command_explains_itself(greenroom: Run) -> None:
+def test_the_program_lists_its_commands(greenroom: Run) -> None:
+    """
+    `greenroom --help` exits with 0 and names every one of them.
+    """
+    run = greenroom("--help")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert set(cli.commands) <= set(run.stdout.split())
+
+
+def test_every_command_explains_itself() -> None:
     """
     `--help` of every command exits with 0 and tells what it does and what each option means.
     """
     found = dict(commands(cli))
     assert set(found) >= {(), ("serve",), ("token",), ("migrate",), ("config", "check"), ("config", "show")}
     for path, command in found.items():
-        run = greenroom(*path, "--help")
-        assert (run.returncode, run.stderr) == (0, ""), path
+        run = CliRunner().invoke(cli, [*path, "--help"])
+        assert (run.exit_code, run.stderr) == (0, ""), path
         assert command.help
         assert command.help.split()[0] in run.stdout
         for option in command.params:
