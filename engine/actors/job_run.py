@@ -186,6 +186,8 @@ class JobRun:
                 return self._failed(error)
 
     def _completed(self, result: Any) -> JobChange:
+        if result is None:
+            return decide.completed(self.job, None)
         try:
             encoded = msgspec.json.encode(result)
         except (TypeError, ValueError, RecursionError) as error:

@@ -37,6 +37,10 @@ class Runnable:
     limiter: trio.CapacityLimiter
 
 
+def _never_restarted(policy: RestartPolicy) -> RestartPolicy:
+    return attrs.evolve(policy, restart=Restart.TEMPORARY)
+
+
 @attrs.define(eq=False, kw_only=True)
 class Dispatcher:
     """
@@ -50,7 +54,8 @@ class Dispatcher:
     runnable: Mapping[str, Runnable]
     parts: JobParts
     supervisor: Supervisor
-    policy: RestartPolicy
+    # Of runs. They are never restarted here: their source brings the job again.
+    policy: RestartPolicy = attrs.field(converter=_never_restarted)
     # Jobs at a time.
     concurrency: int
     # Seconds after which the queue is asked although nothing was heard.
@@ -179,10 +184,8 @@ class Dispatcher:
             finally:
                 self._forget(run)
 
-        # Never restarted here, whatever the settings say: its source brings it again.
-        policy = attrs.evolve(self.policy, restart=Restart.TEMPORARY)
         spec = ChildSpec(
-            name=f"{job.type} {job.id}/{job.fence}", kind="job", run=keep, policy=policy, park=False
+            name=f"{job.type} {job.id}/{job.fence}", kind="job", run=keep, policy=self.policy, park=False
         )
         try:
             self.supervisor.start_child_nowait(spec)

@@ -38,6 +38,14 @@ class Runs:
         """
         Add one number; one that is there stays.
         """
+        runs = self._runs
+        if not runs or number > runs[-1][1]:
+            # Nearly always.
+            if runs and number == runs[-1][1] + 1:
+                runs[-1] = (runs[-1][0], number)
+            else:
+                runs.append((number, number))
+            return
         if number in self:
             return
         at = self._before(number)

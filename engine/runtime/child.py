@@ -187,6 +187,9 @@ class Child:
         """
         Tell the child's owner, then the supervisor's listener, who may call the owner.
         """
+        listeners = [listen for listen in (self.spec.on_event, self.listener) if listen is not None]
+        if not listeners:
+            return
         event = SupervisorEvent(
             supervisor=self.supervisor,
             child=self.spec.name,
@@ -195,9 +198,8 @@ class Child:
             error=error,
             restarts=self.restarts,
         )
-        for listen in (self.spec.on_event, self.listener):
-            if listen is not None:
-                listen(event)
+        for listen in listeners:
+            listen(event)
 
     def info(self) -> ChildInfo:
         """

@@ -229,7 +229,8 @@ class Supervisor:
                     child.wanted = False
                 else:
                     self._judge(child, error)
-                child.renew()
+                if child.wanted:
+                    child.renew()
         finally:
             del self._children[child.spec.name]
             for event in (child.ended, child.ready, child.settled):
@@ -258,7 +259,11 @@ class Supervisor:
             for later in reversed(self._others(child, later=True)):
                 await self._end(later, again=True)
             child.stops_rest = False
-        await trio.sleep_until(child.next_start)
+        if child.born is None:
+            # It is due at once, and of some kinds there are thousands a second.
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await trio.sleep_until(child.next_start)
         if self.strategy is Strategy.REST_FOR_ONE:
             while unready := [c for c in self._others(child, later=False) if not c.ready.is_set()]:
                 await unready[0].ready.wait()

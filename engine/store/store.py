@@ -80,7 +80,7 @@ class Store:
         """
         requests = Pool(conninfo, size=pool_size)
         background = Pool(conninfo, size=background_size, configure=_for_the_background)
-        job_pool = Pool(conninfo, size=JOB_CONNECTIONS)
+        job_pool = Pool(conninfo, size=JOB_CONNECTIONS, configure=_for_jobs)
         handlers = Pool(conninfo, size=handler_size, configure=_for_foreign_code)
         urgent = Database(pool=requests, deadline=deadline)
         for_jobs = Database(pool=job_pool, deadline=BACKGROUND_DEADLINE)
@@ -134,6 +134,12 @@ class Store:
         """
         for pool in self.pools().values():
             await pool.aclose()
+
+
+async def _for_jobs(connection: TrioConnection) -> None:
+    # They look up the few rows that they are about. Their plans are made once, maybe while the tables are
+    # small, and read through all of them as they grow, until the next ANALYZE.
+    await connection.execute("set enable_seqscan = off")
 
 
 async def _for_foreign_code(connection: TrioConnection) -> None:

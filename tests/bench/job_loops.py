@@ -142,7 +142,8 @@ def new_jobs(count: int) -> list[NewJob]:
             timeout=60.0,
             source="rest",
             user=UserId("bench"),
-            request=Request(mutation_id="bench"),
+            # As over REST: each submission is a mutation of its own.
+            request=Request(mutation_id=str(uuid.uuid4())),
         )
         for _ in range(count)
     ]
