@@ -28,6 +28,8 @@ HELD_BACK = 0.02
 # Seconds that what was told is gathered before the log is read: who is nearest knows of it already, and a
 # busy house's log is read in fewer, larger pieces.
 GATHER = 0.005
+# Told events that are kept until they are brought; any more are read.
+AT_HAND = 10_000
 # Seconds until it is tried again while the database is away.
 AWAY = 0.25
 # Seconds between two rings at least: a busy node does not wake its peers for every event.
@@ -61,6 +63,8 @@ class Feed:
     on_committed: Callable[[Event], None] | None = None
     # The newest place that a writer on this node told of.
     _told: LogPlace = attrs.field(default=LogPlace(0, 0), init=False)
+    # What they told of, until its turn has come; in the order of the telling.
+    _at_hand: dict[LogPlace, Event] = attrs.field(factory=dict, init=False)
     # Up to which told place the other nodes were woken, and when.
     _rung: LogPlace = attrs.field(default=LogPlace(0, 0), init=False)
     _rung_at: float = attrs.field(default=-math.inf, init=False)
@@ -82,6 +86,8 @@ class Feed:
         if self.on_committed is not None:
             self.on_committed(event)
         self._told = max(self._told, event.place)
+        if event.place > self.place and len(self._at_hand) < AT_HAND:
+            self._at_hand[event.place] = event
         with suppress(MailboxFullError, ParkedError, ActorStoppedError):
             self._tell_running(event)
         if not is_private(event.topic):
@@ -111,7 +117,7 @@ class Feed:
         while True:
             self._wake = trio.Event()
             try:
-                while len(events := await self.log.after(self.place, self.batch)) == self.batch:
+                while len(events := await self._read()) == self.batch:
                     await self._hand_on(events)
                 await self._hand_on(events)
                 await self._ring()
@@ -124,6 +130,9 @@ class Feed:
                 if not self._hurried:
                     await trio.sleep(GATHER)
             self._hurried = False
+
+    async def _read(self) -> list[Event]:
+        return await self.log.after(self.place, self.batch, self._at_hand)
 
     def _patience(self) -> float:
         if self._told > self.place:
@@ -145,7 +154,11 @@ class Feed:
         for event in events:
             self._bring(event)
             self.retention.note(event)
+            self._at_hand.pop(event.place, None)
         after, self.place = self.place, events[-1].place
+        # Cut before they were read.
+        while self._at_hand and (oldest := next(iter(self._at_hand))) <= self.place:
+            del self._at_hand[oldest]
         # Room is waited for: the catalog waits for nothing but its subscribers' kernels.
         if public := tuple(event for event in events if not is_private(event.topic)):
             await self.catalog.tell(Brought(public))

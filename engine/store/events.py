@@ -65,12 +65,25 @@ class EventLog:
         assert row is not None
         return LogPlace(row[0], _LAST)
 
-    async def after(self, place: LogPlace, limit: int) -> list[Event]:
+    async def after(
+        self, place: LogPlace, limit: int, told: Mapping[LogPlace, Event] | None = None
+    ) -> list[Event]:
         """
         The next events in commit order, as far as nothing older can still commit.
+
+        Those that were `told` by who has committed them are not fetched once more.
         """
         params = {"xid": place.xid, "seq": place.seq, "limit": limit}
-        return [event_of_row(row) for row in await self.database.fetch(_SQL["after"], params)]
+        if not told:
+            return [event_of_row(row) for row in await self.database.fetch(_SQL["after"], params)]
+        places = [LogPlace(*row) for row in await self.database.fetch(_SQL["places"], params)]
+        known = {place: told[place] for place in places if place in told}
+        if len(known) < len(places):
+            seqs = [place.seq for place in places if place not in known]
+            events = [event_of_row(row) for row in await self.database.fetch(_SQL["at"], {"seqs": seqs})]
+            known |= {event.place: event for event in events}
+        # What retention has cut in between is not there any more.
+        return [known[place] for place in places if place in known]
 
     async def after_public(self, place: LogPlace, until: LogPlace, limit: int) -> list[Event]:
         """

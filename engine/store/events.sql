@@ -13,6 +13,19 @@ where (xid, seq) > (%(xid)s::text::xid8, %(seq)s)
 order by xid, seq
 limit %(limit)s
 
+-- name: places
+-- The same, of those whose events are known, mostly: only where they stand.
+select xid::text::bigint, seq
+from events
+where (xid, seq) > (%(xid)s::text::xid8, %(seq)s)
+  and xid < pg_snapshot_xmin(pg_current_snapshot())
+order by xid, seq
+limit %(limit)s
+
+-- name: at
+select xid::text::bigint, seq, id::text, topic, topic_offset, epoch::text, type, data, "user", request, created_at
+from events where seq = any(%(seqs)s)
+
 -- name: after_public
 select xid::text::bigint, seq, id::text, topic, topic_offset, epoch::text, type, data, "user", request, created_at
 from events

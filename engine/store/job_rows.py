@@ -4,7 +4,19 @@ from typing import Any
 
 import attrs
 
-from engine.domain.event import EpisodeId, JobId, Request, UserId
+from engine.domain.event import (
+    JOBS,
+    EpisodeId,
+    Epoch,
+    Event,
+    EventId,
+    JobId,
+    LogPlace,
+    Offset,
+    Request,
+    UserId,
+    episode_topic,
+)
 from engine.domain.job import Job, JobChange, JobState
 from engine.domain.job_request import NewJob
 from engine.store.postgres import Row
@@ -47,6 +59,27 @@ def job_of_row(row: Row) -> Job:
         updated_at=updated,
         started_at=started,
         finished_at=finished,
+    )
+
+
+def started_event(job: Job, row: Row, epoch: Epoch) -> Event:
+    """
+    The event that says that a job was claimed, from the job and where the event stands.
+
+    All else in it is the job's: it is what jobs.sql has written, and need not be read again.
+    """
+    xid, seq, event_id, offset, at = row
+    return Event(
+        place=LogPlace(xid, seq),
+        id=EventId(event_id),
+        topic=JOBS if job.episode_id is None else episode_topic(job.episode_id),
+        offset=Offset(offset),
+        epoch=epoch,
+        type="job_processor_started",
+        data={"job": {**job.facts(), "submitted_by": job.submitted_by}},
+        user=job.submitted_by,
+        request=job.request,
+        at=at,
     )
 
 

@@ -14,15 +14,15 @@ from engine.domain.job_request import NewJob
 from engine.errors import EngineError, StoreUnavailableError
 from engine.store.episodes import Idempotency, Replay
 from engine.store.events import event_of_row
-from engine.store.job_rows import change_params, job_of_row, new_job_params
+from engine.store.job_rows import change_params, job_of_row, new_job_params, started_event
 from engine.store.postgres import Database
 from engine.store.queries import queries
 from engine.store.trio_psycopg import TrioConnection
 
 _SQL = queries("jobs")
 _REPLAY = queries("episodes")["replay"]
-# An event's columns come first in a claim's rows.
-_EVENT_COLUMNS = 11
+# What is not the job's in a claim's rows comes first: where its event stands.
+_PLACE_COLUMNS = 5
 
 
 class RefusedError(EngineError):
@@ -109,9 +109,13 @@ class Jobs:
             "epoch": self.epoch,
         }
         rows = await self.database.fetch(_SQL["claim"], params)
+        jobs = [job_of_row(row[_PLACE_COLUMNS:]) for row in rows]
         return Claimed(
-            jobs=[job_of_row(row[_EVENT_COLUMNS:]) for row in rows],
-            events=[event_of_row(row[:_EVENT_COLUMNS]) for row in rows],
+            jobs=jobs,
+            events=[
+                started_event(job, row[:_PLACE_COLUMNS], self.epoch)
+                for job, row in zip(jobs, rows, strict=True)
+            ],
         )
 
     async def look_for_due(self) -> float | None:

@@ -115,10 +115,9 @@ with open as materialized (
     from placed join (select id, before from heads union all select null, before from common_head) as head
          on head.id is not distinct from placed.episode_id
     order by head.id, nth
-    returning *
+    returning xid, seq, id, topic_offset, created_at
 )
-select written.xid::text::bigint, written.seq, written.id::text, written.topic, written.topic_offset,
-       written.epoch::text, written.type, written.data, written."user", written.request, written.created_at,
+select written.xid::text::bigint, written.seq, written.id::text, written.topic_offset, written.created_at,
        placed.id::text, placed.seq, placed.type, placed.state, placed.priority, placed.payload, placed.result,
        placed.error, placed.attempt, placed.max_attempts, placed.timeout, placed.next_run_at, placed.lease_owner,
        placed.lease_until, placed.fence, placed.external_seq, placed.unique_key, placed.cancel_requested_at,

@@ -133,7 +133,9 @@ class MemoryLog:
         await self.tables.reach()
         return self.tables.end
 
-    async def after(self, place: LogPlace, limit: int) -> list[Event]:
+    async def after(
+        self, place: LogPlace, limit: int, told: Mapping[LogPlace, Event] | None = None
+    ) -> list[Event]:
         await self.tables.reach()
         return self._behind(place)[:limit]
 

@@ -2,7 +2,7 @@
 
 import itertools
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -178,12 +178,14 @@ class Log:
         self._read()
         return await self.log.since(topic, offset, limit)
 
-    async def after(self, place: LogPlace, limit: int) -> list[Event]:
+    async def after(
+        self, place: LogPlace, limit: int, told: Mapping[LogPlace, Event] | None = None
+    ) -> list[Event]:
         """
         As the event log has it, unless it is away.
         """
         self._read()
-        return await self.log.after(place, limit)
+        return await self.log.after(place, limit, told)
 
     def _read(self) -> None:
         self.reads += 1

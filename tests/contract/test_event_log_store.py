@@ -55,6 +55,31 @@ def _author(event):
     return Author(user=event.user, request=event.request)
 
 
+async def test_what_its_writers_tell_is_what_the_log_has(studio):
+    """
+    So nobody has to read it from there.
+    """
+    created = await studio.create(categories=["Drama", "Crime"], episode_number=3)
+    _, composed = await studio.compose(await studio.get(id_of(created)))
+    updated = await studio.update(id_of(created), categories=["Crime"], status="in_review")
+    deleted = await studio.delete(id_of(created))
+    told = [created, composed, updated, deleted]
+    assert await studio.store.log.after(START, 10) == told
+
+
+async def test_what_was_told_is_not_fetched_again(studio):
+    """
+    It comes in its place all the same, among what was not told; what is told and not there does not come.
+    """
+    log = [await studio.create() for _ in range(5)]
+    told = {event.place: event for event in (log[3], log[1], attrs.evolve(log[4], place=LogPlace(1, 1)))}
+    brought = await studio.store.log.after(START, 10, told)
+    assert brought == log
+    assert brought[1] is log[1] and brought[3] is log[3]
+    assert await studio.store.log.after(log[0].place, 2, told) == log[1:3]
+    assert await studio.store.log.after(log[2].place, 1, told) == [log[3]]
+
+
 async def test_since_brings_one_topic_in_offset_order_and_no_more_than_asked(studio):
     """
     From right behind the offset; nothing from behind the end.

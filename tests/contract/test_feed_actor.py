@@ -299,7 +299,8 @@ async def test_what_an_older_transaction_holds_back_is_told_early_and_brought_la
         await trio.sleep(0.3)
         assert len(kitchen.catalog) == len(kitchen.effects[0]) == 0
         assert 0 < kitchen.log.reads <= 0.3 / module.HELD_BACK
-    assert await kitchen.brought(3) == [held, *events]
+    assert (brought := await kitchen.brought(3)) == [held, *events]
+    assert brought[1] is events[0], "what was told is not read again"
     with trio.fail_after(PATIENCE):
         assert (await kitchen.effects[0].receive()).events == (held, *events)
 

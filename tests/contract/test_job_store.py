@@ -385,3 +385,14 @@ async def test_a_transition_that_takes_too_long_is_given_up_and_undone(crew, sto
                 await attrs.evolve(store.jobs, database=impatient).apply([decide.completed(job, None)])
     assert (await crew.get(job.id)).state == "running"
     assert len(await crew.log()) == 2
+
+
+async def test_a_claim_s_events_are_told_as_they_stand_in_the_log(crew, studio, store):
+    """
+    Though they are not read from it: in an episode's log, and in that of all other jobs.
+    """
+    episode = id_of(await studio.create())
+    await crew.submit(new_job(episode_id=episode), new_job(payload={"a": [1]}, priority=3))
+    claimed = await store.jobs.claim({"test.noop": 2}, 2, source="postgres", owner="here/1", lease=60.0)
+    logged = [*await crew.log(), *await crew.log(episode)]
+    assert list(claimed.events) == [event for event in logged if event.type == "job_processor_started"]
