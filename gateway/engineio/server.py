@@ -13,7 +13,7 @@ from gateway.engineio import polling, websocket
 from gateway.engineio.cors import Cors
 from gateway.engineio.outlet import EngineOutlet
 from gateway.engineio.packets import join_body, opening, text_packet
-from gateway.engineio.session import POLLING, WEBSOCKET, EngineSession, Handler
+from gateway.engineio.session import LATENESS, POLLING, WEBSOCKET, EngineSession, Handler
 from gateway.engineio.timers import Timers
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -128,9 +128,12 @@ class EngineServer:
         if error is None and request.sid is None:
             return self._shake_hands(request)
         session = self.sessions.get(request.sid or "")
-        if session is not None and session.is_overdue:
-            session.close("ping timeout")
-            session = None
+        if session is not None and session.is_overdue and request.method == "GET":
+            # The pong that was due comes by another request, and may have come in time.
+            await trio.sleep(LATENESS)
+            if session.is_overdue:
+                session.close("ping timeout")
+                session = None
         if error is not None:
             return _error(error)
         if session is None:

@@ -25,6 +25,8 @@ POLLING, WEBSOCKET = "polling", "websocket"
 
 # Seconds that a client which has said goodbye may still poll for the answer.
 FAREWELL = 2.0
+# Seconds from a client's deadline until it has gone, in which what has come in time is read.
+LATENESS = 0.02
 
 
 class Handler(Protocol):
@@ -236,5 +238,10 @@ class EngineSession:
             self.push(text_packet(PING))
 
     def _miss(self) -> None:
+        # If this process was not run for a while, the pong may have come and not be read yet.
+        if not self.is_closed:
+            self._beat = self.timers.at(trio.current_time() + LATENESS, self._give_up)
+
+    def _give_up(self) -> None:
         if not self.is_closed:
             self.close("ping timeout")
