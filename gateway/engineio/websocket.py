@@ -61,20 +61,12 @@ async def serve(session: EngineSession, receive: Receive, send: Send, *, most: i
     """
     Carry a session's packets until either side ends.
     """
-    code = NORMAL
-    try:
-        with trio.CancelScope() as session.reading:
-            if is_direct:
-                code = await _read(session, receive, most)
-            else:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_write, session, send)
-                    code = await _read(session, receive, most)
-                    nursery.cancel_scope.cancel()
-    finally:
-        session.close("transport close")
-    if not is_direct:
-        await _send_all(session, send)
+    if is_direct:
+        code = await _read(session, receive, most)
+    else:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_write, session, send)
+            code = await _read(session, receive, most)
     await send({"type": "websocket.close", "code": code})
 
 
@@ -89,19 +81,27 @@ async def _probe(session: EngineSession, receive: Receive, send: Send) -> bool:
 
 
 async def _read(session: EngineSession, receive: Receive, most: int) -> int:
-    while not session.is_closed:
-        packet = await _next(receive)
-        if packet is None:
-            session.close("transport close")
-        elif len(packet) > most or (isinstance(packet, str) and len(packet.encode()) > most):
-            session.close("payload too large")
-            return TOO_BIG
-        else:
-            try:
-                session.receive(packet)
-            except PacketError:
-                session.close("parse error")
-    return NORMAL
+    """
+    Take packets until the session has ended; the code with which the WebSocket is to be closed.
+    """
+    code = NORMAL
+    try:
+        with trio.CancelScope() as session.reading:
+            while not session.is_closed:
+                packet = await _next(receive)
+                if packet is None:
+                    session.close("transport close")
+                elif len(packet) > most or (isinstance(packet, str) and len(packet.encode()) > most):
+                    code = TOO_BIG
+                    session.close("payload too large")
+                else:
+                    try:
+                        session.receive(packet)
+                    except PacketError:
+                        session.close("parse error")
+    finally:
+        session.close("transport close")
+    return code
 
 
 async def _next(receive: Receive) -> str | bytes | None:
@@ -116,12 +116,14 @@ async def _next(receive: Receive) -> str | bytes | None:
 
 
 async def _write(session: EngineSession, send: Send) -> None:
-    # Behind TLS: what waits is taken and sent, message by message.
+    # Behind TLS: what waits is taken and sent, message by message; last words, too.
     assert isinstance(session.outlet, EngineOutlet)
-    while not session.outlet.is_slow:
+    while not session.is_closed:
         await session.outlet.wait_news()
         await _send_all(session, send)
-    session.close("too slow")
+        if session.outlet.is_slow:
+            session.close("too slow")
+    await _send_all(session, send)
 
 
 async def _send_all(session: EngineSession, send: Send) -> None:

@@ -35,6 +35,8 @@ class Echo:
         if data == "fail":
             raise RuntimeError("a bug")
         session.send(data)
+        if data == "goodbye":
+            session.finish("over")
 
     def alive(self, session: EngineSession) -> None:
         self.pongs += 1
@@ -301,6 +303,23 @@ async def test_who_answers_no_ping_has_gone(play: Play) -> None:
     await trio.sleep_until(began + 0.2)
     assert (await line.post(sid, "3")).status == 400
     assert echo.reasons == ["ping timeout"] * 2
+
+
+async def test_last_words_are_heard(play: Play) -> None:
+    """
+    Whatever the transport, before the end.
+    """
+    line, echo = await play()
+    moved = await line.upgraded(await line.open())
+    for probe in (await line.opened(), moved):
+        await probe.send("4goodbye")
+        assert await probe.receive() == "4goodbye"
+        assert await probe.closed() == 1000
+    sid = await line.open()
+    await line.post(sid, "4goodbye")
+    assert (await line.poll(sid)).text == "4goodbye"
+    assert (await line.poll(sid)).text == "1"
+    assert echo.reasons == ["over"] * 3
 
 
 async def test_a_client_may_close(play: Play) -> None:
