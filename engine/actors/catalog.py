@@ -32,7 +32,7 @@ class Told:
     A writer on this node says what it has just committed: early, in no certain order, not guaranteed.
     """
 
-    event: Event
+    events: tuple[Event, ...]
 
 
 @attrs.frozen
@@ -165,8 +165,9 @@ class CatalogActor:
         ready: list[Listed] = []
         while self._turn:
             match message := self._turn.popleft():
-                case Told(event):
-                    ready += self._told(event)
+                case Told(events):
+                    for event in events:
+                        ready += self._told(event)
                 case Brought(events):
                     ready += self._bring(events)
                 case SubscribeCatalog():

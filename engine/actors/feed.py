@@ -77,22 +77,25 @@ class Feed:
     # The newest event of each topic whose actor had no room; it fetches the rest by itself.
     _owed: dict[Topic, Event] = attrs.field(factory=dict, init=False)
 
-    def committed(self, event: Event) -> None:
+    def committed(self, *events: Event) -> None:
         """
-        A writer on this node has committed an event: tell who is nearest, without waiting for anybody.
+        A writer on this node has committed events: tell who is nearest, without waiting for anybody.
 
         What finds no room is brought later, from the log.
         """
-        if self.on_committed is not None:
-            self.on_committed(event)
-        self._told = max(self._told, event.place)
-        if event.place > self.place and len(self._at_hand) < AT_HAND:
-            self._at_hand[event.place] = event
-        with suppress(MailboxFullError, ParkedError, ActorStoppedError):
-            self._tell_running(event)
-        if not is_private(event.topic):
+        if not events:
+            return
+        for event in events:
+            if self.on_committed is not None:
+                self.on_committed(event)
+            self._told = max(self._told, event.place)
+            if event.place > self.place and len(self._at_hand) < AT_HAND:
+                self._at_hand[event.place] = event
+            with suppress(MailboxFullError, ParkedError, ActorStoppedError):
+                self._tell_running(event)
+        if public := tuple(event for event in events if not is_private(event.topic)):
             with suppress(MailboxFullError, ActorStoppedError):
-                self.catalog.tell_nowait(Told(event))
+                self.catalog.tell_nowait(Told(public))
         self._wake.set()
 
     def wake(self) -> None:

@@ -14,6 +14,7 @@ import trio
 
 from engine.actors.job_settler import Settler
 from engine.actors.job_statistics import JobStatistics
+from engine.actors.messages import Tell
 from engine.domain import job as decide
 from engine.domain.event import Event, UserId
 from engine.domain.job import MAX_MESSAGE, Job, JobChange
@@ -53,7 +54,7 @@ class JobParts:
     statistics: JobStatistics
     begin: Callable[[Job, str], job_transaction.JobTransaction]
     data_dir: Path
-    committed: Callable[[Event], None]
+    committed: Tell
     # Told that a run has progress to tell; and what tells it.
     progressed: Callable[[], None]
     tell_progress: Callable[[Sequence[JobChange]], Awaitable[None]]
@@ -251,8 +252,7 @@ class JobRun:
             # If it was committed without our hearing of it, this finds the job completed: nothing changes.
             return await self.parts.settler.settle(self._failed(error))
         if event is not None:
-            for told in (*self._writes.events, event):
-                self.parts.committed(told)
+            self.parts.committed(*self._writes.events, event)
         return event
 
     async def _tell_last_progress(self) -> None:

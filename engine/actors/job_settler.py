@@ -1,12 +1,13 @@
 """Commits what becomes of jobs, as many transitions at a time as are at hand. Decides nothing."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import attrs
 import structlog
 import trio
 
+from engine.actors.messages import Tell
 from engine.domain.event import Event, JobId
 from engine.domain.job import JobChange, cancelled_instead
 from engine.errors import StoreUnavailableError
@@ -43,8 +44,8 @@ class Settler:
     """
 
     jobs: Jobs
-    # Told of each committed event, without waiting.
-    committed: Callable[[Event], None]
+    # Tells of committed events, without waiting.
+    committed: Tell
     _waiting: deque[Settlement] = attrs.field(factory=deque, init=False)
     _wake: trio.Event = attrs.field(factory=trio.Event, init=False)
 
@@ -114,8 +115,7 @@ class Settler:
         for settlement in batch:
             settlement.event = told.get(settlement.change.job)
             settlement.done.set()
-        for event in events:
-            self.committed(event)
+        self.committed(*events)
 
 
 def _job_of(event: Event) -> JobId:

@@ -49,7 +49,10 @@ class JobStatistics:
         """
         The counts of one type.
         """
-        return self.types.setdefault(kind, TypeCounts())
+        found = self.types.get(kind)
+        if found is None:
+            found = self.types[kind] = TypeCounts()
+        return found
 
     def took(self, kind: str, seconds: float) -> None:
         """

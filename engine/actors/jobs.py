@@ -143,8 +143,7 @@ class Dispatcher:
                 self._start(job, claimed_at + self.source.lease)
                 rooms[job.type] -= 1
             self._more = len(claimed.jobs) == limit or min(rooms.values()) == 0
-            for event in claimed.events:
-                self.parts.committed(event)
+            self.parts.committed(*claimed.events)
 
     def _rooms(self) -> tuple[dict[str, int], int]:
         running = sum(self._running.values())

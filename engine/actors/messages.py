@@ -1,12 +1,24 @@
-"""What topics tell their subscribers: the messages that the hub carries besides events."""
+"""What is told of events: by their writers; and to subscribers, the messages that the hub carries besides."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
 from engine.domain.event import CatalogPosition, Event, Offset, Position, Topic
 from engine.domain.presence import Meta, Viewer
 from engine.runtime.hub import Hub
+
+
+class Tell(Protocol):
+    """
+    Somebody who is to hear what was just committed on this node, and keeps nobody waiting.
+    """
+
+    def __call__(self, *events: Event) -> None:
+        """
+        These were, in this order.
+        """
+        ...
 
 
 @attrs.frozen(kw_only=True)

@@ -1,6 +1,6 @@
 """Measures what no part knows by itself: how soon commits are on screens, frames a second, the loop, lags."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -50,7 +50,7 @@ class Meter:
     # Jobs that have not ended, by type and state, as last counted.
     jobs: dict[tuple[str, str], int] = attrs.field(factory=dict, init=False)
     # When events were committed that are on nobody's screen yet.
-    _committed: dict[EventId, float] = attrs.field(factory=dict, init=False)
+    _committed: OrderedDict[EventId, float] = attrs.field(factory=OrderedDict, init=False)
     _turns: Turns = attrs.field(factory=Turns, init=False)
     _longest: deque[float] = attrs.field(factory=lambda: deque(maxlen=REMEMBERED), init=False)
 
@@ -70,7 +70,7 @@ class Meter:
         """
         if len(self._committed) >= AWAITED:
             # Nobody listens to it, or never will: the oldest is forgotten.
-            del self._committed[next(iter(self._committed))]
+            self._committed.popitem(last=False)
         self._committed[event.id] = trio.current_time()
 
     def published(self, topic: Topic, messages: Sequence[Message], delivered: int) -> None:

@@ -15,11 +15,12 @@ from engine.actors.job_run import JobParts, JobRun, Stop
 from engine.actors.job_settler import Settler
 from engine.actors.job_statistics import JobStatistics
 from engine.actors.jobs import Dispatcher, Runnable
+from engine.actors.messages import Tell
 from engine.actors.poller import Poller
 from engine.actors.reducer import SOURCE as SQS
 from engine.assembly.queue_reader import backoff_of, poller_of
 from engine.assembly.topics import policy_of
-from engine.domain.event import Event, JobId
+from engine.domain.event import JobId
 from engine.domain.job import CancelWish, Job
 from engine.domain.world import new_id
 from engine.plugin_host.host import PluginHost
@@ -63,7 +64,7 @@ class Workshop:
         store: Store,
         plugins: PluginHost,
         *,
-        committed: Callable[[Event], None],
+        committed: Tell,
         ring: Callable[[], None],
         alone: bool,
         chance: random.Random,

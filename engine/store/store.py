@@ -137,8 +137,9 @@ class Store:
 
 
 async def _for_jobs(connection: TrioConnection) -> None:
-    # They look up the few rows that they are about. Their plans are made once, maybe while the tables are
-    # small, and read through all of them as they grow, until the next ANALYZE.
+    # They look up the few rows that they are about. To plan one takes longer than to run it, and a plan made
+    # while the tables are small would read through all of them as they grow, until the next ANALYZE.
+    await connection.execute("set plan_cache_mode = force_generic_plan")
     await connection.execute("set enable_seqscan = off")
 
 

@@ -51,7 +51,7 @@ class Hall:
         Told events by number, or messages; all of it is one turn.
         """
         for message in messages:
-            self.actor.mailbox.tell_nowait(Told(event(message)) if isinstance(message, int) else message)
+            self.actor.mailbox.tell_nowait(Told((event(message),)) if isinstance(message, int) else message)
 
     async def subscribe(self, client, *, announced=False):
         """

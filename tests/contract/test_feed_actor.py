@@ -154,7 +154,7 @@ async def test_what_is_committed_here_is_told_at_once_to_who_is_nearest(kitchen)
     kitchen.feed.committed(first)
     kitchen.feed.committed(second)
     assert kitchen.episodes.told(first) == [first]
-    assert kitchen.catalog.drain_nowait(10) == [Told(first), Told(second)]
+    assert kitchen.catalog.drain_nowait(10) == [Told((first,)), Told((second,))]
 
 
 async def test_everything_committed_is_handed_on_in_commit_order(kitchen):
@@ -294,7 +294,7 @@ async def test_what_an_older_transaction_holds_back_is_told_early_and_brought_la
         held = await late.create("late")
         events = await kitchen.commit("a", "b")
         with trio.fail_after(PATIENCE):
-            assert [await kitchen.catalog.receive() for _ in events] == [Told(event) for event in events]
+            assert [await kitchen.catalog.receive() for _ in events] == [Told((event,)) for event in events]
         kitchen.log.reads = 0
         await trio.sleep(0.3)
         assert len(kitchen.catalog) == len(kitchen.effects[0]) == 0
