@@ -234,6 +234,8 @@ class EngineSession:
     def _ping(self) -> None:
         if not self.is_closed:
             self._awaits_pong = True
+            # If it goes out late, because this process was not run, the client still has half of its time.
+            self.deadline = max(self.deadline, trio.current_time() + self.ping_timeout / 2)
             self._beat = self.timers.at(self.deadline, self._miss)
             self.push(text_packet(PING))
 

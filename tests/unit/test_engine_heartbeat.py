@@ -110,6 +110,22 @@ async def test_a_poll_does_not_overtake_the_pong(
     assert line.ends.reasons == []
 
 
+async def test_a_ping_that_goes_out_late_can_be_answered(line: Line, mock_clock: MockClock) -> None:
+    """
+    The client has half of its time, at least.
+    """
+    _, opening = await line.ask("GET")
+    sid = json.loads(opening[1:])["sid"]
+    await wait_all_tasks_blocked()
+    mock_clock.jump(16)
+    await wait_all_tasks_blocked()
+    mock_clock.rate = 1
+    assert await line.ask("GET", sid) == (200, "2")
+    mock_clock.jump(2)
+    assert await line.ask("POST", sid, b"3") == (200, "ok")
+    assert line.ends.reasons == []
+
+
 async def test_who_has_sent_none_has_gone(line: Line, mock_clock: MockClock) -> None:
     """
     Soon after, and for whoever polls meanwhile.
