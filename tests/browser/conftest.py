@@ -5,14 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import environment, programs, serve
+from tests.acceptance.conftest import environment, grown, programs, serve
 from tests.browser import node_tools
 from tests.browser.chromium import Chromium, running_chromium
 from tests.browser.node_page import NodePage, node_page
 from tests.gateway.conftest import greenroom, logs, start_greenroom
 
 # `greenroom` is a node in this process, `serve` starts the real program, which can be killed.
-__all__ = ["browser", "chromium", "environment", "greenroom", "logs", "packages", "programs", "serve"]
+__all__ = [
+    "browser",
+    "chromium",
+    "environment",
+    "greenroom",
+    "grown",
+    "logs",
+    "packages",
+    "programs",
+    "serve",
+]
 __all__ += ["start_greenroom"]
 
 
