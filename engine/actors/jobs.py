@@ -47,7 +47,8 @@ class Dispatcher:
     Own which jobs this node runs, and how many more it may.
 
     A job counts as running until its handler has ended; what is then still to be committed is held besides,
-    as many again at most. The object outlives a crash of its task, and so do the runs.
+    twice as many at most: while one batch is committed, the next runs, and another is claimed. The object
+    outlives a crash of its task, and so do the runs.
     """
 
     source: PostgresQueue
@@ -147,7 +148,7 @@ class Dispatcher:
 
     def _rooms(self) -> tuple[dict[str, int], int]:
         running = sum(self._running.values())
-        limit = max(0, min(self.concurrency - running, 2 * self.concurrency - len(self.runs)))
+        limit = max(0, min(self.concurrency - running, 3 * self.concurrency - len(self.runs)))
         rooms = {
             kind: room
             for kind, runnable in self.runnable.items()

@@ -3,6 +3,9 @@
 -- Statements lock in one order, so that two of them never wait for each other: jobs by id, then the episodes
 -- in whose logs they write by id, then the log of the topic `jobs`. Who has locked a job has a transaction id
 -- already, and with it a place in the log, when it comes to wait for the log's lock: hence log_place().
+--
+-- Rows are looked up by `= any (array (…))`, also where a join says the same: a plan that was made while the
+-- tables were small would join by reading all of them, however they have grown since.
 
 -- name: submit
 -- A job that is there already, by its id or by its unique key, is left as it is, and nothing is answered.
@@ -12,7 +15,7 @@ with given as materialized (
         delay double precision, unique_key text, episode_id uuid, source text, submitted_by text, request jsonb)
 ), locked as materialized (
     select id from episodes
-    where id in (select episode_id from given) and deleted_at is null
+    where id = any (array (select episode_id from given)) and deleted_at is null
     order by id for no key update
 ), jobs as (
     insert into processing_queue (id, type, state, payload, max_attempts, timeout, priority, next_run_at, delayed,
@@ -31,7 +34,8 @@ with given as materialized (
     select episode_id, count(*) as many from jobs group by episode_id
 ), heads as (
     update episodes set log_offset = log_offset + many
-    from counts where episodes.id = counts.episode_id
+    from counts
+    where episodes.id = counts.episode_id and episodes.id = any (array (select episode_id from counts))
     returning episodes.id, log_offset - many as before
 ), common_head as (
     update topic_logs set log_offset = log_offset + many
@@ -81,7 +85,8 @@ with open as materialized (
 ), chosen as materialized (
     select * from found order by priority desc, next_run_at, seq limit %(limit)s
 ), locked as materialized (
-    select id from episodes where id in (select episode_id from chosen) order by id for no key update
+    select id from episodes
+    where id = any (array (select episode_id from chosen)) order by id for no key update
 ), jobs as (
     update processing_queue as job
     set state = 'running', attempt = job.attempt + 1, fence = job.fence + 1, lease_owner = %(owner)s,
@@ -89,13 +94,14 @@ with open as materialized (
         cancel_requested_at = null, cancel_requested_by = null, progress = null, message = null,
         started_at = statement_timestamp(), finished_at = null, updated_at = statement_timestamp()
     from chosen left join locked on locked.id = chosen.episode_id
-    where job.id = chosen.id
+    where job.id = chosen.id and job.id = any (array (select id from chosen))
     returning job.*
 ), counts as (
     select episode_id, count(*) as many from jobs group by episode_id
 ), heads as (
     update episodes set log_offset = log_offset + many
-    from counts where episodes.id = counts.episode_id
+    from counts
+    where episodes.id = counts.episode_id and episodes.id = any (array (select episode_id from counts))
     returning episodes.id, log_offset - many as before
 ), common_head as (
     update topic_logs set log_offset = log_offset + many
@@ -140,7 +146,8 @@ with given as materialized (
 ), chosen as materialized (
     select job.id, job.episode_id, job.cancel_requested_by as wisher
     from processing_queue as job join given on given.job = job.id
-    where job.state = any(given.expects)
+    where job.id = any (array (select job from given))
+      and job.state = any(given.expects)
       and (given.fence is null or job.fence = given.fence)
       and (given.seq_before is null or job.external_seq < given.seq_before)
       and (not given.lapsed or job.lease_until < clock_timestamp())
@@ -148,10 +155,11 @@ with given as materialized (
     order by job.id for no key update of job
 ), waited as materialized (
     select id from episodes
-    where not %(hurried)s and id in (select episode_id from chosen) order by id for no key update
+    where not %(hurried)s and id = any (array (select episode_id from chosen)) order by id for no key update
 ), unlocked as materialized (
     select id from episodes
-    where %(hurried)s and id in (select episode_id from chosen) order by id for no key update skip locked
+    where %(hurried)s and id = any (array (select episode_id from chosen))
+    order by id for no key update skip locked
 ), jobs as (
     update processing_queue as job
     set state = given.state, attempt = given.attempt, fence = coalesce(given.new_fence, job.fence),
@@ -168,7 +176,7 @@ with given as materialized (
         finished_at = case when given.state in ('completed', 'failed', 'cancelled') then statement_timestamp() end,
         updated_at = statement_timestamp()
     from given, chosen
-    where job.id = chosen.id and given.job = chosen.id
+    where job.id = chosen.id and given.job = chosen.id and job.id = any (array (select id from chosen))
       and (chosen.episode_id is null
            or chosen.episode_id in (select id from waited union all select id from unlocked))
     returning job.*, given.type as event, given.data as more,
@@ -179,7 +187,8 @@ with given as materialized (
     select episode_id, count(*) as many from jobs group by episode_id
 ), heads as (
     update episodes set log_offset = log_offset + many
-    from counts where episodes.id = counts.episode_id
+    from counts
+    where episodes.id = counts.episode_id and episodes.id = any (array (select episode_id from counts))
     returning episodes.id, log_offset - many as before
 ), common_head as (
     update topic_logs set log_offset = log_offset + many
@@ -208,10 +217,10 @@ with given as materialized (
     select * from jsonb_to_recordset(%(jobs)s) as given(id uuid, fence bigint)
 ), locked as materialized (
     select job.id from processing_queue as job join given using (id, fence)
-    where job.state = 'running' order by job.id for no key update of job
+    where job.id = any (array (select id from given)) and job.state = 'running' order by job.id for no key update of job
 )
 update processing_queue as job set lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
-from locked where job.id = locked.id
+from locked where job.id = locked.id and job.id = any (array (select id from locked))
 returning job.id::text, job.cancel_requested_at is not null, job.cancel_requested_by
 
 -- name: wishes
