@@ -213,6 +213,8 @@ class Retention:
     notifications_per_user: Live[Count]
     audit_age: Live[DurationOrZero]
     audit_count: Live[Count]
+    jobs_age: Live[DurationOrZero]
+    jobs_per_topic: Live[Count]
     idempotency_age: Live[Duration]
     interval: Live[Duration]
 
@@ -279,7 +281,6 @@ class Jobs:
     transaction_budget: Live[Duration]
     transactions: Count
     external_types: Live[Names]
-    keep: Live[Duration]
 
 
 @attrs.frozen(kw_only=True)

@@ -7,6 +7,7 @@ import structlog
 import trio
 
 from conf.settings import Retention
+from engine.domain.event import EpisodeId
 from engine.errors import StoreUnavailableError
 from engine.store.housekeeping import Leftovers
 
@@ -16,14 +17,14 @@ log = structlog.get_logger(__name__)
 STEP = 1000
 # Seconds between two statements that delete: others get their turn.
 PAUSE = 0.02
-# People whose notifications are counted in one round; the next round goes on behind them.
-PEOPLE = 100
+# People whose notifications, and episodes whose jobs, are counted in one round; the next goes on behind them.
+MANY = 100
 
 
 @attrs.define(eq=False, kw_only=True)
 class Housekeeping:
     """
-    Own whose turn it is. A crash loses that: people are looked at again from the beginning.
+    Own whose turn it is. A crash loses that: people and episodes are looked at again from the beginning.
     """
 
     leftovers: Leftovers
@@ -32,6 +33,8 @@ class Housekeeping:
     plugins: Sequence[str]
     # The last person whose notifications were counted.
     _after: str = attrs.field(default="", init=False)
+    # The last episode whose ended jobs were counted.
+    _after_episode: EpisodeId | None = attrs.field(default=None, init=False)
     # Plugins of which it was told that they hold nothing up any more.
     _gone: list[str] = attrs.field(factory=list, init=False)
 
@@ -57,11 +60,21 @@ class Housekeeping:
         await _all(lambda: leftovers.activity(keep.activity_age, keep.activity_count, STEP))
         await _all(lambda: leftovers.audit(keep.audit_age, keep.audit_count, STEP))
         await _all(lambda: leftovers.notifications(keep.notifications_age, STEP))
-        people = await leftovers.people(self._after, PEOPLE)
+        people = await leftovers.people(self._after, MANY)
         if people:
             await _all(lambda: leftovers.notifications_of(people, keep.notifications_per_user, STEP))
-        self._after = people[-1] if len(people) == PEOPLE else ""
+        self._after = people[-1] if len(people) == MANY else ""
+        await self._cut_jobs()
         await _all(lambda: leftovers.idempotency_keys(keep.idempotency_age, STEP))
+
+    async def _cut_jobs(self) -> None:
+        keep, leftovers = self.settings, self.leftovers
+        await _all(lambda: leftovers.jobs(keep.jobs_age, STEP))
+        await _all(lambda: leftovers.jobs_alone(keep.jobs_per_topic, STEP))
+        episodes = await leftovers.episodes(self._after_episode, MANY)
+        if episodes:
+            await _all(lambda: leftovers.jobs_of(episodes, keep.jobs_per_topic, STEP))
+        self._after_episode = episodes[-1] if len(episodes) == MANY else None
 
     async def _tell_gone(self) -> None:
         gone = await self.leftovers.gone(self.settings.removed_plugin_age)

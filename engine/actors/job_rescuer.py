@@ -1,4 +1,4 @@
-"""Takes jobs from whoever is gone, counts those that wait, and forgets the old. Runs on every node."""
+"""Takes jobs from whoever is gone, and counts those that wait. Runs on every node."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +18,10 @@ from engine.store.jobs import Jobs, RefusedError
 
 log = structlog.get_logger(__name__)
 
-# Jobs rescued, or purged, by one statement.
+# Jobs rescued by one statement.
 STEP = 100
 # Seconds between two rounds, at most; with a short lease they are more often.
 ROUND = 5.0
-# Seconds between two purges.
-PURGE = 60.0
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -43,7 +41,6 @@ class JobRescuer:
     alone: bool
     # Seconds.
     lease: float
-    keep: float
     committed: Callable[[Event], None]
     # Told in how many seconds a rescued job is due.
     due: Callable[[float], None]
@@ -52,7 +49,6 @@ class JobRescuer:
     # Unfinished jobs by type and state, as of the last round.
     counts: Mapping[tuple[str, JobState], int] = attrs.field(factory=dict, init=False)
     _has_orphans: bool = attrs.field(default=True, init=False)
-    _purge_at: float = attrs.field(default=0.0, init=False)
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """
@@ -79,10 +75,6 @@ class JobRescuer:
             if len(lapsed) < STEP:
                 break
         self.counts = await self.job_list.counts()
-        if trio.current_time() >= self._purge_at:
-            while await self.jobs.purge(age=self.keep, limit=STEP) == STEP:
-                pass
-            self._purge_at = trio.current_time() + PURGE
 
     async def _rescue(self, jobs: list[Job], *, lapsed: bool) -> int:
         if not jobs:

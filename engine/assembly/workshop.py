@@ -125,7 +125,6 @@ class Workshop:
             node=node,
             alone=alone,
             lease=jobs.lease,
-            keep=jobs.keep,
             committed=committed,
             due=dispatcher.due,
             chance=chance,
@@ -210,7 +209,6 @@ class Workshop:
         self.dispatcher.policy = policy_of(settings.supervision.job)
         self.dispatcher.parts.transaction_budget = jobs.transaction_budget
         self.dispatcher.source.lease = self.keeper.lease = self.rescuer.lease = jobs.lease
-        self.rescuer.keep = jobs.keep
         self.desk.external_types = jobs.external_types
         if self.poller is not None:
             self.poller.backoff = backoff_of(settings)

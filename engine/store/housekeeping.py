@@ -5,10 +5,13 @@ from typing import LiteralString
 
 import attrs
 
+from engine.domain.event import EpisodeId
 from engine.store.postgres import Database
 from engine.store.queries import queries
 
 _SQL = queries("housekeeping")
+# Less than the id of any episode.
+NO_EPISODE = "00000000-0000-0000-0000-000000000000"
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -64,6 +67,31 @@ class Leftovers:
         Delete what each of them has beyond the newest `keep`.
         """
         return await self._cut(_SQL["notifications_of"], people=list(people), keep=keep, limit=limit)
+
+    async def jobs(self, age: float, limit: int) -> int:
+        """
+        Delete jobs that ended too long ago.
+        """
+        return await self._cut(_SQL["jobs"], age=age, limit=limit)
+
+    async def jobs_alone(self, keep: int, limit: int) -> int:
+        """
+        Delete, of the jobs that have ended and belong to no episode, what is beyond the newest `keep`.
+        """
+        return await self._cut(_SQL["jobs_alone"], keep=keep, limit=limit)
+
+    async def episodes(self, after: EpisodeId | None, limit: int) -> list[EpisodeId]:
+        """
+        The next episodes that have jobs, in the order of their ids.
+        """
+        rows = await self.database.fetch(_SQL["episodes"], {"after": after or NO_EPISODE, "limit": limit})
+        return [EpisodeId(row[0]) for row in rows]
+
+    async def jobs_of(self, episodes: Sequence[EpisodeId], keep: int, limit: int) -> int:
+        """
+        Delete what each of them has of ended jobs beyond the newest `keep`.
+        """
+        return await self._cut(_SQL["jobs_of"], episodes=list(episodes), keep=keep, limit=limit)
 
     async def idempotency_keys(self, age: float, limit: int) -> int:
         """

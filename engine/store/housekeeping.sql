@@ -56,6 +56,58 @@ with cut as (
     returning 1)
 select count(*) from cut
 
+-- name: jobs
+with cut as (
+    delete from processing_queue
+    where id = any (array (
+        select id from processing_queue
+        where %(age)s > 0 and finished_at < now() - make_interval(secs => %(age)s)
+        order by finished_at limit %(limit)s for update skip locked))
+    returning 1)
+select count(*) from cut
+
+-- name: jobs_alone
+-- What there is beyond the newest `keep` of ended jobs that belong to no episode, the oldest first.
+with edge as (
+    select seq from processing_queue where finished_at is not null and episode_id is null
+    order by seq desc offset %(keep)s limit 1
+), cut as (
+    delete from processing_queue
+    where id = any (array (
+        select id from processing_queue
+        where finished_at is not null and episode_id is null and seq <= (select seq from edge)
+        order by seq limit %(limit)s for update skip locked))
+    returning 1)
+select count(*) from cut
+
+-- name: episodes
+-- The next episodes with jobs, each found by one step in the index.
+with recursive episode as (
+    (select episode_id from processing_queue where episode_id > %(after)s order by episode_id limit 1)
+    union all
+    select (select episode_id from processing_queue where episode_id > episode.episode_id
+            order by episode_id limit 1)
+    from episode where episode.episode_id is not null
+)
+select episode_id::text from episode where episode_id is not null limit %(limit)s
+
+-- name: jobs_of
+-- What these episodes have of ended jobs beyond the newest `keep` of each.
+with old as materialized (
+    select old.id
+    from unnest(%(episodes)s::uuid[]) as episode (id)
+    cross join lateral (
+        select id from processing_queue
+        where episode_id = episode.id and finished_at is not null
+        order by seq desc offset %(keep)s limit %(limit)s) as old
+    limit %(limit)s
+), cut as (
+    delete from processing_queue
+    -- One that was queued again meanwhile is not an ended one.
+    where id = any (array (select id from old)) and finished_at is not null
+    returning 1)
+select count(*) from cut
+
 -- name: idempotency_keys
 with cut as (
     delete from idempotency_keys

@@ -235,6 +235,8 @@ create unique index processing_queue_unique on processing_queue (type, unique_ke
 create index processing_queue_failed on processing_queue (seq) where state = 'failed';
 create index processing_queue_episode on processing_queue (episode_id, seq) where episode_id is not null;
 create index processing_queue_finished on processing_queue (finished_at) where finished_at is not null;
+create index processing_queue_ended_alone on processing_queue (seq)
+    where finished_at is not null and episode_id is null;
 
 -- Job sources and job types from which nothing is claimed until somebody resumes them.
 create table job_pauses (

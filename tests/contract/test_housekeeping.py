@@ -17,7 +17,7 @@ def tidy(studio, monkeypatch):
     Tidies up, one round, in small steps: `await tidy(activity_count=2)`.
     """
     monkeypatch.setattr(module, "STEP", 2)
-    monkeypatch.setattr(module, "PEOPLE", 2)
+    monkeypatch.setattr(module, "MANY", 2)
     monkeypatch.setattr(module, "PAUSE", 0)
     housekeeping = Housekeeping(
         leftovers=studio.store.leftovers,
@@ -112,6 +112,58 @@ async def test_each_persons_notifications_are_bounded(studio, tidy):
     found = await studio.rows("select user_id, count(*) from notifications group by 1 order by 1")
     assert [tuple(row) for row in found] == [(user, 2) for user in "abcde"]
     assert await ages(studio, "notifications", "user_id = 'c'") == [2, 1]
+
+
+async def end_jobs(studio, episode, *ages):
+    """
+    One completed job of each age for an episode, or for none.
+    """
+    for age in ages:
+        await studio.rows(
+            "insert into processing_queue (id, type, state, priority, payload, max_attempts, timeout,"
+            " next_run_at, delayed, source, submitted_by, request, episode_id, created_at, updated_at,"
+            " finished_at)"
+            " select gen_random_uuid(), 't', 'completed', 5, '{}', 3, 60, at, false, 'rest', 'a', '{}',"
+            " %s::uuid, at, at, at from (select now() - make_interval(days => %s) as at) as ended",
+            episode,
+            age,
+        )
+
+
+async def test_jobs_that_have_ended_are_kept_by_age_and_by_count(studio, tidy):
+    """
+    Those of one episode crowd out neither another episode's nor those of none; and the reverse.
+    """
+    episodes = sorted([(await studio.create()).data["episode"]["id"] for _ in range(5)])
+    await end_jobs(studio, None, 40, 9, 8, 7, 6, 5, 4, 3, 2, 1)
+    for episode in episodes:
+        await end_jobs(studio, episode, 50, 8, 7, 6, 5, 4)
+    await end_jobs(studio, episodes[1], 3, 2)
+    await tidy(jobs_age=0)
+    assert len(await ages(studio, "processing_queue")) == 42
+    for _ in range(4):
+        await tidy(jobs_per_topic=3)
+    assert await ages(studio, "processing_queue", "episode_id is null") == [3, 2, 1]
+    for episode in episodes:
+        newest = [4, 3, 2] if episode == episodes[1] else [6, 5, 4]
+        assert await ages(studio, "processing_queue", f"episode_id = '{episode}'") == newest
+    await tidy(jobs_age=3.5 * DAY)
+    assert await ages(studio, "processing_queue") == [3, 2, 1, 3, 2]
+
+
+async def test_a_job_that_has_not_ended_is_kept_however_many_are_newer(studio, tidy):
+    """
+    Only what has ended counts, and goes.
+    """
+    episode = (await studio.create()).data["episode"]["id"]
+    for owner in (None, episode):
+        await end_jobs(studio, owner, 100, 90)
+        await studio.rows("update processing_queue set state = 'queued', finished_at = null")
+    for owner in (None, episode):
+        await end_jobs(studio, owner, 2, 1)
+    for _ in range(2):
+        await tidy(jobs_per_topic=1)
+    assert await ages(studio, "processing_queue") == [100, 90, 100, 90, 1, 1]
 
 
 async def test_idempotency_keys_are_forgotten_by_age(studio, tidy):

@@ -46,7 +46,6 @@ async def test_a_job_that_cannot_be_rescued_holds_up_no_other(
         node="there",
         alone=False,
         lease=1.0,
-        keep=3600.0,
         committed=committed,
         due=lambda delay: None,
         chance=random.Random(0),

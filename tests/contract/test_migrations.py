@@ -24,6 +24,7 @@ ALL = [
     "0004.socket_rooms",
     "0005.retention",
     "0006.mutations",
+    "0007.ended_jobs",
 ]
 # The lock at which a test stops a migration.
 BARRIER = 42

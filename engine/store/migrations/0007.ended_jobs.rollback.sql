@@ -1,0 +1,1 @@
+drop index processing_queue_ended_alone;
