@@ -165,7 +165,9 @@ class Stage:
     actor: EpisodeActor | None = None
     # Set when the present life has ended, by returning or by the crash that was asked for.
     ended: trio.Event = attrs.field(factory=trio.Event)
-    mailbox: Mailbox[EpisodeMessage] = attrs.field(factory=lambda: Mailbox(256, name="stage", idle=0.05))
+    # Without an idle time: there is no registry here that would begin the next life, and a pause of this
+    # process is as long as the machine pleases. Who wants to see the actor passivate sets it.
+    mailbox: Mailbox[EpisodeMessage] = attrs.field(factory=lambda: Mailbox(256, name="stage"))
 
     async def start(self, *, ring: int = 100, replay_limit: int = 100, replay_size: int = 1_000_000) -> None:
         """
@@ -198,6 +200,8 @@ class Stage:
     async def _live(self, actor: EpisodeActor, task_status: trio.TaskStatus[None]) -> None:
         try:
             await actor.run(task_status)
+            # Nobody waits for an answer that cannot come.
+            self.mailbox.close()
         except InjectedCrashError:
             pass
         finally:

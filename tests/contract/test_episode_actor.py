@@ -252,7 +252,6 @@ async def test_a_returning_client_gets_exactly_what_it_missed(stage, client, rin
     """
     await stage.start(ring=ring)
     watcher = client("watcher")
-    # First: an actor that nobody listens to has its idle time only, and the database may take longer.
     await stage.subscribe(watcher)
     events = await stage.studio.write(stage.id, 5)
     stage.tell(*events)

@@ -179,6 +179,7 @@ async def test_an_actor_that_nobody_needs_ends(stage):
     """
     By itself, after the idle time.
     """
+    stage.mailbox.idle = 0.05
     await stage.start()
     with trio.fail_after(20):
         await stage.ended.wait()
@@ -192,6 +193,7 @@ async def test_an_actor_that_somebody_needs_lives_until_the_last_one_leaves(stag
     await stage.start()
     one = client("one")
     await (stage.subscribe(one) if needs == "subscribe" else stage.join(one, ALICE))
+    stage.mailbox.idle = 0.02
     with trio.move_on_after(0.3):
         await stage.ended.wait()
     assert not stage.ended.is_set()

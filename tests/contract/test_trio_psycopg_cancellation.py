@@ -1,7 +1,7 @@
 """What is cancelled stops, on the server too, and leaves the connection as new."""
 
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 import trio
@@ -166,6 +166,17 @@ async def test_a_task_waiting_for_its_turn_can_be_cancelled(
     await assert_usable(connection)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """
+    Ctrl-C raises, also where the tests run in a shell's background and it is ignored.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_from_the_keyboard_leaves_the_connection_usable(postgres_conninfo: str) -> None:
     """
     Ctrl-C stops the query on the server, as psycopg documents.
