@@ -72,7 +72,13 @@ class PluginSchema:
         if self.settings is None:
             return None
         values = {name: kind.read(table[name]) for name, kind in self.kinds.items() if name in table}
-        return self.settings(**values)
+        try:
+            return self.settings(**values)
+        except (ValueError, TypeError):
+            raise
+        # Its validators are the plugin's own code: whatever they raise, the class refuses.
+        except (Exception, SystemExit, GeneratorExit) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from error
 
     def kind(self, name: str) -> Kind | None:
         """

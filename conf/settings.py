@@ -16,7 +16,7 @@ from conf.kinds import toml
 from conf.masks import mask_text
 from conf.mistakes import Mistake, SettingsError
 from conf.options import OPTIONS, PLUGIN_TABLES, build, did_you_mean
-from conf.plugin_schema import PluginSchema, check_table
+from conf.plugin_schema import PluginSchema, SchemaError, check_table
 from conf.rules import broken
 from conf.sources import (
     CONFIG_VARIABLE,
@@ -64,6 +64,7 @@ __all__ = [
     "Presence",
     "Realtime",
     "Retention",
+    "SchemaError",
     "Server",
     "Settings",
     "SettingsError",

@@ -13,13 +13,14 @@ import structlog
 import trio
 
 from engine.domain.event import Event, LogPlace, is_private
+from engine.domain.json_text import storable
 from engine.errors import StoreUnavailableError
 from engine.hookspecs import Transaction
 from engine.plugin_host.handle import PluginEngine
 from engine.plugin_host.host import Effect
 from engine.plugin_host.metrics import PluginMetrics
 from engine.runtime.backoff import Backoff
-from engine.runtime.foreign import Function, OverBudgetError, Runner
+from engine.runtime.foreign import Function, OverBudgetError, Runner, told
 from engine.runtime.mailbox import Mailbox, Reply
 from engine.store.cursors import Cursor, CursorMovedError, Cursors, EffectTransaction, Failure
 from engine.store.events import EventLog
@@ -32,6 +33,8 @@ THREADS = 4
 AT_HAND = 1000
 # Failures in a row that are told, each; of more, one a second.
 TOLD = 20
+# Characters that are kept of an error's text, and of its traceback.
+LONGEST = 8000
 # Seconds until it is tried again while the database is away.
 AWAY = 0.5
 
@@ -275,7 +278,7 @@ class EffectActor:
         self._at_hand[:0] = [event for event in batch if event.place > self.cursor.place]
         # What a plugin wrote may be refused as late as by the commit.
         culprit = events[min(done, len(events) - 1)]
-        self.on_handled(self.effect.plugin, [culprit], began, f"{type(failed).__name__}: {failed}")
+        self.on_handled(self.effect.plugin, [culprit], began, told(failed))
         await self._failed(events if transaction.used else events[done:], failed, culprit=culprit)
 
     async def _call(self, function: Function, context: EffectContext, given: Event | Sequence[Event]) -> None:
@@ -304,7 +307,7 @@ class EffectActor:
 
     async def _failed(self, remaining: Sequence[Event], error: Exception, *, culprit: Event) -> None:
         self.failed_total += 1
-        self.last_error = f"{type(error).__name__}: {error}"
+        self.last_error = storable(told(error))[:LONGEST]
         if len(remaining) > 1 and not self._singly:
             # One of them is to blame: hand them over singly, and blame that one.
             self._singly = len(remaining)
@@ -321,7 +324,7 @@ class EffectActor:
                 event_type=culprit.type,
                 attempt=attempt,
                 error=self.last_error,
-                traceback="".join(traceback.format_exception(error))[-8000:],
+                traceback=storable("".join(traceback.format_exception(error)))[-LONGEST:],
             )
             # First write it down: while the database hangs nobody can tell whose fault it is that time runs
             # out.

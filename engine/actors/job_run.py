@@ -19,11 +19,12 @@ from engine.domain import job as decide
 from engine.domain.event import Event, UserId
 from engine.domain.job import MAX_MESSAGE, Job, JobChange
 from engine.domain.job_request import TOO_DEEP, unstorable
+from engine.domain.json_text import storable
 from engine.errors import EngineError, StoreUnavailableError
 from engine.hookspecs import Discard, Engine, JobHandler, JobStoppedError, JobTransaction, Retry
 from engine.runtime.backoff import Backoff
 from engine.runtime.child import cause
-from engine.runtime.foreign import Function, Runner
+from engine.runtime.foreign import Function, Runner, said, told
 from engine.store import job_transaction
 from engine.store.jobs import RefusedError
 
@@ -218,9 +219,9 @@ class JobRun:
             case Discard():
                 text, final = said(error), True
             case EngineError():
-                text = f"{type(error).__name__}: {said(error)}"
+                text = told(error)
             case _:
-                text = f"{type(error).__name__}: {said(error)}"
+                text = told(error)
                 log.warning(
                     "a job's attempt failed", job=self.job.id, type=self.job.type, error=text, exc_info=error
                 )
@@ -284,16 +285,6 @@ class JobRun:
             self._scope.deadline = at
 
 
-def said(error: Exception) -> str:
-    """
-    An error's text; somebody else's error may fail to tell it.
-    """
-    try:
-        return str(error)
-    except Exception as failure:
-        return f"(its text cannot be told: {type(failure).__name__})"
-
-
 def retry_delay(handler: JobHandler | None, attempt: int, chance: random.Random) -> float:
     """
     Seconds to wait after a failed attempt of this number (from 1): exponential, all of it random.
@@ -307,5 +298,5 @@ def _progress(fraction: float, message: str | None) -> tuple[float, str | None]:
         raise ValueError(f"progress is a number from 0 to 1, not {fraction!r}")
     if message is not None and not isinstance(message, str):
         raise ValueError(f"the message that comes with progress is a text, not {message!r}")
-    text = None if message is None else decide.storable(message)[:MAX_MESSAGE]
+    text = None if message is None else storable(message)[:MAX_MESSAGE]
     return float(fraction), text

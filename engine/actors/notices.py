@@ -13,7 +13,7 @@ from engine.domain.presence import Viewer
 from engine.errors import EngineError, MailboxFullError
 from engine.hookspecs import ClientSession, PresenceChange
 from engine.plugin_host.handle import PluginEngine
-from engine.runtime.foreign import Function, Runner
+from engine.runtime.foreign import Function, Runner, told
 from engine.runtime.mailbox import Mailbox
 
 log = structlog.get_logger(__name__)
@@ -103,7 +103,7 @@ class NoticeActor:
                 "a plugin failed at a notice",
                 plugin=self.engine.plugin,
                 hook=notice.hook,
-                error=f"{type(error).__name__}: {error}",
+                error=told(error),
             )
             return False
         self.told_total += 1

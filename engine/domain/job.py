@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from engine.domain.event import EpisodeId, EventDraft, JobId, Request, UserId, iso
+from engine.domain.json_text import storable
 
 # Characters of an error's text that are kept.
 MAX_ERROR = 4000
@@ -371,13 +372,6 @@ def released(job: Job) -> JobChange:
         delay=0.0,
         error=job.error,
     )
-
-
-def storable(text: str) -> str:
-    """
-    A text without what PostgreSQL's cannot hold: NUL, and halves of surrogate pairs, as in names of files.
-    """
-    return text.replace("\x00", "�").encode("utf-8", "replace").decode("utf-8")
 
 
 def _time(at: datetime | None) -> str | None:

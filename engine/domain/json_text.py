@@ -58,3 +58,10 @@ def _check(value: object, depth: int) -> None:
             inside = value
     for each in inside:
         _check(each, depth - 1)
+
+
+def storable(text: str) -> str:
+    """
+    A text without what PostgreSQL's cannot hold: NUL, and halves of surrogate pairs, as in names of files.
+    """
+    return text.replace("\x00", "�").encode("utf-8", "replace").decode("utf-8")

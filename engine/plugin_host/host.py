@@ -5,14 +5,14 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import pluggy
 import structlog
 import trio
 
-from conf.settings import Plugins, PluginSchema
+from conf.settings import Plugins, PluginSchema, SchemaError
 from engine import hookspecs
 from engine.domain.access import Action, Identity
 from engine.domain.fields import FieldError
@@ -21,10 +21,12 @@ from engine.plugin_host.handle import EngineParts, PluginEngine
 from engine.plugin_host.jobs import JobHandlers
 from engine.plugin_host.metrics import metric_prefix
 from engine.plugin_host.namespaces import SocketNamespaces
-from engine.runtime.foreign import Function, OverBudgetError, Runner
+from engine.runtime.foreign import Function, OverBudgetError, Runner, told
 from engine.runtime.loop_guard import LoopGuard
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 # Threads that decision hooks may keep busy at once, all plugins together.
 DECISION_THREADS = 8
@@ -32,6 +34,8 @@ OWN_DISTRIBUTION = "greenroom"
 # Seconds, until the node knows its settings.
 BLOCK_LIMIT = 1.0
 DECISION_BUDGET = 0.25
+# What a plugin may raise while it is loaded. KeyboardInterrupt is taken for Ctrl-C then.
+LOADING_FAILURES = (Exception, SystemExit, GeneratorExit)
 
 
 @attrs.frozen(kw_only=True)
@@ -176,8 +180,10 @@ class PluginHost:
             raise PluginError(f"plugin {name}: settings is asked before anything runs: a plain def")
         try:
             return PluginSchema.of(None if asked is None else asked.call())
-        except Exception as error:
+        except SchemaError as error:
             raise PluginError(f"plugin {name}: settings: {error}") from error
+        except LOADING_FAILURES as error:
+            raise PluginError(f"plugin {name}: settings: {told(error)}") from error
 
     def names(self) -> list[str]:
         """
@@ -244,9 +250,9 @@ class PluginHost:
         The first plugin's reason for refusing, or None. Raises DecisionError.
         """
         for function in self.functions("authorize"):
-            reason = await self._decide(function, identity, action, resource)
+            reason = await self._decide(function, _text, identity, action, resource)
             if reason is not None:
-                return str(reason)
+                return reason
         return None
 
     async def validate_episode(
@@ -261,10 +267,7 @@ class PluginHost:
         """
         errors: list[FieldError] = []
         for function in self.functions("validate_episode"):
-            answer: Iterable[FieldError] | None = await self._decide(
-                function, identity, before, after, headers
-            )
-            errors.extend(answer or ())
+            errors += await self._decide(function, _field_errors, identity, before, after, headers)
         return tuple(errors)
 
     async def check_payload(self, kind: str, payload: Mapping[str, Any]) -> tuple[FieldError, ...]:
@@ -274,33 +277,47 @@ class PluginHost:
         check = self.jobs.by_type()[kind].check
         if check is None:
             return ()
-        # A generator does its work, and raises, while it is read.
-        found = await self._ask_handler(kind, "check", lambda given: tuple(check(given) or ()), payload)
-        return tuple(found)
+        return await self._ask_handler(kind, "check", lambda given: _field_errors(check(given)), payload)
 
     async def unique_key(self, kind: str, payload: Mapping[str, Any]) -> str | None:
         """
         The key of which the handler of this type wants one unfinished job. Raises DecisionError.
         """
         unique = self.jobs.by_type()[kind].unique
-        key = None if unique is None else await self._ask_handler(kind, "unique", unique, payload)
-        return None if key is None else str(key)[:200]
+        if unique is None:
+            return None
+        key = await self._ask_handler(kind, "unique", lambda given: _text(unique(given)), payload)
+        return None if key is None else key[:200]
 
     async def _ask_handler(
-        self, kind: str, name: str, call: Callable[[Mapping[str, Any]], Any], payload: Mapping[str, Any]
-    ) -> Any:
+        self, kind: str, name: str, call: Callable[[Mapping[str, Any]], T], payload: Mapping[str, Any]
+    ) -> T:
         owner = self.jobs.plugin_of(kind)
+        # A generator does its work, and raises, while it is read: in `call`.
         function = Function(owner=owner, name=f"{name} of {kind}", call=call, is_async=False)
-        return await self._decide_by(function, payload)
+        answer: T = await self._decide_by(function, payload)
+        return answer
 
     def _answers_of(self, function: Function) -> list[object]:
         try:
             return list(function.call())
-        except Exception as error:
-            raise PluginError(f"plugin {function.owner}: {function.name} failed: {error!r}") from error
+        except LOADING_FAILURES as error:
+            raise PluginError(f"plugin {function.owner}: {function.name} failed: {told(error)}") from error
 
-    async def _decide(self, function: Function, *given: object) -> Any:
-        return await self._decide_by(function, self.engines[function.owner], *given)
+    async def _decide(self, function: Function, read: Callable[[Any], T], *given: object) -> T:
+        """
+        A plugin's decision; what it answers is its own code, too, so that it is read under the same budget.
+        """
+
+        async def ask(*given: object) -> T:
+            return read(await function.call(*given))
+
+        def ask_plain(*given: object) -> T:
+            return read(function.call(*given))
+
+        asked = attrs.evolve(function, call=ask if function.is_async else ask_plain)
+        answer: T = await self._decide_by(asked, self.engines[function.owner], *given)
+        return answer
 
     async def _decide_by(self, function: Function, *given: object) -> Any:
         plugin = function.owner
@@ -312,7 +329,23 @@ class PluginHost:
             raise DecisionError(f"plugin {plugin} did not decide within {budget:g} s") from None
         except Exception as error:
             log.exception("a decision hook failed", plugin=plugin, hook=function.name)
-            raise DecisionError(f"plugin {plugin} could not decide: {error!r}") from error
+            raise DecisionError(f"plugin {plugin} could not decide: {told(error)}") from error
+
+
+def _text(answer: object) -> str | None:
+    return None if answer is None else str(answer)
+
+
+def _field_errors(answer: Iterable[object] | None) -> tuple[FieldError, ...]:
+    """
+    What a plugin has found wrong. Raises TypeError for what is no FieldError.
+    """
+    found = []
+    for one in answer or ():
+        if not isinstance(one, FieldError):
+            raise TypeError(f"it must answer with FieldErrors, not with a {type(one).__name__}")
+        found.append(one)
+    return tuple(found)
 
 
 def _by_name(implementation: pluggy.HookImpl, caller: pluggy.HookCaller) -> Callable[..., Any]:
@@ -335,8 +368,8 @@ def _check(plugin: str, hook: str, implementation: pluggy.HookImpl) -> None:
 def _load(point: EntryPoint) -> object:
     try:
         return point.load()
-    except Exception as error:
-        raise PluginError(f"plugin {point.name} ({point.value}) cannot be imported: {error!r}") from error
+    except LOADING_FAILURES as error:
+        raise PluginError(f"plugin {point.name} ({point.value}) cannot be imported: {told(error)}") from error
 
 
 def _module(name: str, found: Mapping[str, EntryPoint]) -> ModuleType:
@@ -348,3 +381,5 @@ def _module(name: str, found: Mapping[str, EntryPoint]) -> ModuleType:
             f"({', '.join(sorted(found)) or 'none'}) nor a module that can be imported: {error}; "
             "install it, or name its directory in PYTHONPATH"
         ) from error
+    except LOADING_FAILURES as error:
+        raise PluginError(f"plugin {name} cannot be imported: {told(error)}") from error

@@ -22,8 +22,8 @@ class ForeignExitError(EngineError):
     """
 
 
-# What is no failure of the function's, but comes from who runs it.
-_PASSED_ON = (trio.Cancelled, KeyboardInterrupt, GeneratorExit)
+# What raises an interruption of the node: the event loop, because of a signal or the end of a task.
+_OF_THE_LOOP = ("trio.", "engine.runtime.")
 
 
 @attrs.frozen(kw_only=True)
@@ -58,13 +58,12 @@ class Runner:
         """
         try:
             return await self._run(function, given, limiter)
-        except (Exception, trio.Cancelled, KeyboardInterrupt, GeneratorExit):
+        except (Exception, trio.Cancelled):
             raise
         except BaseException as error:
-            if isinstance(error, BaseExceptionGroup) and error.subgroup(_PASSED_ON) is not None:
+            if (failure := without_exits(error, function.name)) is error:
                 raise
-            told = " ".join(f"{type(error).__name__} {error}".split())
-            raise ForeignExitError(f"{function.name} must not end the node: {told}") from error
+            raise failure from failure.__cause__
 
     async def _run(
         self, function: Function, given: Sequence[object], limiter: trio.CapacityLimiter | None
@@ -89,3 +88,65 @@ class Runner:
         with trio.move_on_after(budget):
             return await self.run(function, *given, limiter=limiter)
         raise OverBudgetError(f"{function.name} took longer than its budget of {budget:g} s")
+
+
+def without_exits(error: BaseException, name: str) -> BaseException:
+    """
+    The error, with ForeignExitError in the place of what would end the process, if foreign code raised that.
+
+    What interrupts the node is left: a cancellation, Ctrl-C, the end of the task.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return _exit_error([error], name) if _is_exit(error) else error
+    exits, rest = error.split(_is_exit)
+    if exits is None:
+        return error
+    replaced = _exit_error(_leaves(exits), name)
+    return replaced if rest is None else BaseExceptionGroup(error.message, [rest, replaced])
+
+
+def told(error: BaseException) -> str:
+    """
+    An error's kind and text, for a log or a screen.
+    """
+    return f"{type(error).__name__}: {said(error)}"
+
+
+def said(error: BaseException) -> str:
+    """
+    An error's text; somebody else's error may fail to tell it.
+    """
+    try:
+        return str(error)
+    except BaseException as failure:
+        if isinstance(failure, Exception) or _is_exit(failure):
+            return f"(its text cannot be told: {type(failure).__name__})"
+        raise
+
+
+def _exit_error(exits: Sequence[BaseException], name: str) -> ForeignExitError:
+    texts = ", ".join(" ".join(f"{type(one).__name__} {said(one)}".split()) for one in exits)
+    failure = ForeignExitError(f"{name} must not end the node: {texts}")
+    failure.__cause__ = exits[0]
+    return failure
+
+
+def _is_exit(error: BaseException) -> bool:
+    if isinstance(error, (Exception, BaseExceptionGroup, trio.Cancelled)):
+        return False
+    return not (isinstance(error, (KeyboardInterrupt, GeneratorExit)) and _is_of_the_loop(error))
+
+
+def _is_of_the_loop(error: BaseException) -> bool:
+    # Foreign code raises in its own.
+    raised_in = error.__traceback__
+    while raised_in is not None and raised_in.tb_next is not None:
+        raised_in = raised_in.tb_next
+    return raised_in is None or str(raised_in.tb_frame.f_globals.get("__name__", "")).startswith(_OF_THE_LOOP)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for one in group.exceptions:
+        found += _leaves(one) if isinstance(one, BaseExceptionGroup) else [one]
+    return found

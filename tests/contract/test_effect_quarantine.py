@@ -10,6 +10,16 @@ import trio
 from tests.contract.studio import PATIENCE
 from tests.contract.theatre import SETTINGS, START, Bug, title, write, write_but_fail_at
 
+
+class SilentError(Exception):
+    """
+    One that cannot even be told.
+    """
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
 # Quarantine
 
 
@@ -35,6 +45,31 @@ async def test_a_plugin_that_always_raises_is_quarantined_and_resumed(theatre):
     await theatre.until(lambda: theatre.actor.handled_total == 4)
     assert await theatre.written() == ["a", "bad", "c", "d"]
     assert (await theatre.studio.store.cursors.open("p", START)).quarantined_at is None
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (Bug("caf\udce9 \0"), "Bug: caf? �"),
+        (SilentError(), "SilentError: (its text cannot be told: ValueError)"),
+        (KeyboardInterrupt("no"), "ForeignExitError: on_event must not end the node: KeyboardInterrupt no"),
+    ],
+    ids=["unstorable", "silent", "exit"],
+)
+async def test_an_error_that_cannot_be_kept_as_it_is_quarantines_like_any_other(theatre, error, text):
+    """
+    It is kept as well as it can be.
+    """
+
+    async def hook(context, events):
+        raise error
+
+    [event] = await theatre.write("a")
+    await theatre.start(hook)
+    cursor = await theatre.quarantined()
+    assert cursor.reason == f"{text} (event {event.id}, 3 attempts)"
+    [last, *_] = await theatre.studio.store.cursors.failures("p", 10)
+    assert last.error == text
 
 
 async def test_a_quarantine_outlives_the_node(theatre):

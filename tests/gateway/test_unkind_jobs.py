@@ -1,6 +1,5 @@
 """Handlers that answer, raise and end as none should: each harms its own job only, and that job ends."""
 
-import sys
 from typing import Any
 
 import attrs
@@ -10,6 +9,8 @@ import trio
 from engine.hookspecs import JobContext, JobHandler, Retry, hookimpl
 from tests.gateway.handlers import Handlers
 from tests.gateway.job_clients import ended, history, submit
+
+EXITS = {kind.__name__: kind for kind in (SystemExit, KeyboardInterrupt, GeneratorExit)}
 
 
 class SilentError(Exception):
@@ -54,10 +55,20 @@ class Unkind:
 
     async def leave(self, context: JobContext) -> None:
         await trio.lowlevel.checkpoint()
-        sys.exit(3)
+        raise EXITS[context.job.payload["by"]]("3")
 
     def leave_in_a_thread(self, context: JobContext) -> None:
-        sys.exit(3)
+        raise EXITS[context.job.payload["by"]]("3")
+
+    async def leave_late(self, context: JobContext) -> None:
+        """
+        Leaves because it is cancelled.
+        """
+        self.begun.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise EXITS[context.job.payload["by"]]("3")
 
     async def fail_later(self, context: JobContext) -> None:
         """
@@ -76,6 +87,7 @@ class Unkind:
             JobHandler(type="unkind.complain", run=self.complain, **quick),
             JobHandler(type="unkind.leave", run=self.leave, **quick),
             JobHandler(type="unkind.leave_in_a_thread", run=self.leave_in_a_thread, **quick),
+            JobHandler(type="unkind.leave_late", run=self.leave_late, **quick),
             JobHandler(type="unkind.fail_later", run=self.fail_later, **quick),
         ]
 
@@ -144,15 +156,29 @@ async def test_progress_with_half_a_surrogate_pair_is_told_without_it(start_gree
     assert told == ["caf?"]
 
 
+@pytest.mark.parametrize("by", EXITS)
 @pytest.mark.parametrize("kind", ["unkind.leave", "unkind.leave_in_a_thread"])
-async def test_a_handler_that_exits_fails_its_job_and_ends_no_node(start_greenroom, kind):
+async def test_a_handler_that_exits_fails_its_job_and_ends_no_node(start_greenroom, kind, by):
     """
-    SystemExit is a failure like any other.
+    Whatever would end the process is a failure like any other.
     """
     node = await start_greenroom(plugins={"unkind": Unkind()})
-    done = await ended(node, await submit(node, kind))
+    done = await ended(node, await submit(node, kind, {"by": by}))
     assert (done["state"], done["attempt"]) == ("failed", 2)
-    assert done["error"] == f"ForeignExitError: {kind} must not end the node: SystemExit 3"
+    assert done["error"] == f"ForeignExitError: {kind} must not end the node: {by} 3"
+
+
+@pytest.mark.parametrize("by", EXITS)
+async def test_a_handler_that_exits_when_it_is_cancelled_ends_no_node(start_greenroom, by):
+    """
+    The job is cancelled, as was wanted.
+    """
+    plugin = Unkind()
+    node = await start_greenroom(plugins={"unkind": plugin})
+    job = await submit(node, "unkind.leave_late", {"by": by})
+    await plugin.begun.wait()
+    assert (await node.request("POST", f"jobs/{job}/cancel")).status in (200, 202)
+    assert (await ended(node, job))["state"] == "cancelled"
 
 
 async def test_a_job_that_is_to_be_cancelled_is_not_tried_again(start_greenroom, logs):

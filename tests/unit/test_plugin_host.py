@@ -73,6 +73,34 @@ def test_a_plugin_that_cannot_be_imported_is_named(host, tmp_path, monkeypatch):
         host.load(["broken_plugin"], discover=False)
 
 
+@pytest.mark.parametrize("what", ["SystemExit(0)", "GeneratorExit", "RuntimeError('broken')"])
+def test_a_plugin_that_ends_the_import_is_named(host, tmp_path, monkeypatch, what):
+    """
+    A node that was to be started must not end as if all were well.
+    """
+    (tmp_path / "leaving_plugin.py").write_text(f"raise {what}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(
+        PluginError, match="plugin leaving_plugin cannot be imported: " + what.partition("(")[0]
+    ):
+        host.load(["leaving_plugin"], discover=False)
+
+
+@pytest.mark.parametrize("hook", ["settings", "job_handlers", "socket_namespaces"])
+def test_a_plugin_that_exits_while_it_is_asked_is_named(host, hook):
+    """
+    Before anything runs: a clear line, and not a process that ends as if all were well.
+    """
+
+    def leave(self):
+        raise SystemExit(0)
+
+    plugin = type("Leaving", (), {hook: hookimpl(leave)})()
+    with pytest.raises(PluginError, match=rf"plugin leaving: {hook}.*: SystemExit: 0"):
+        host.register(plugin, "leaving")
+    assert host.names() == []
+
+
 def test_a_misspelt_hook_is_refused(host):
     """
     A hook that does not exist would never be called, and nobody would notice.
@@ -236,3 +264,31 @@ async def test_a_decision_that_raises_or_dawdles_refuses_and_names_the_plugin(ho
     with pytest.raises(DecisionError, match=r"dawdling did not decide within 0\.2 s"):
         await host.validate_episode(ALICE, None, {}, {})
     assert time.monotonic() - began < 1.5
+
+
+async def test_an_answer_that_is_none_is_no_permission(host):
+    """
+    It is told as what it is, the plugin's mistake; and the answer is read under the plugin's budget, too.
+    """
+
+    class Odd:
+        @hookimpl
+        def validate_episode(self):
+            return ["no"]
+
+    class Slow:
+        @hookimpl
+        def validate_episode(self):
+            for _ in range(100):
+                time.sleep(0.01)
+                yield FieldError("title", "again")
+
+    host.register(Odd(), "odd")
+    with pytest.raises(
+        DecisionError, match=r"odd could not decide: TypeError: .* FieldErrors, not with a str"
+    ):
+        await host.validate_episode(ALICE, None, {}, {})
+    host = PluginHost(decision_budget=0.2)
+    host.register(Slow(), "slow")
+    with pytest.raises(DecisionError, match="slow did not decide"):
+        await host.validate_episode(ALICE, None, {}, {})
