@@ -178,6 +178,23 @@ def some_of(*words: str) -> Kind:
     return Kind(wanted=f"a list of some of {', '.join(map(toml, words))}", read=read, parse=_split_names)
 
 
+def is_job_type(name: str) -> bool:
+    """
+    Whether it can be a job's type: lower case words joined by dots, at most a hundred characters.
+    """
+    return len(name) <= 100 and _JOB_TYPE.fullmatch(name) is not None
+
+
+def _read_job_types(value: object) -> tuple[str, ...]:
+    names = _read_names(value)
+    if not all(map(is_job_type, names)):
+        raise ValueError(value)
+    return names
+
+
+_JOB_TYPE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
+
+
 def _read_origins(value: object) -> tuple[str, ...]:
     origins = _read_names(value)
     if not all(origin == "*" or _ORIGIN.fullmatch(origin) for origin in origins):
@@ -208,6 +225,14 @@ Names = Annotated[
     tuple[str, ...],
     Kind(
         wanted='a list of different names such as ["activity", "audit"]', read=_read_names, parse=_split_names
+    ),
+]
+JobTypes = Annotated[
+    tuple[str, ...],
+    Kind(
+        wanted='a list of different job types, lower case words joined by dots, such as ["video.transcode"]',
+        read=_read_job_types,
+        parse=_split_names,
     ),
 ]
 Origins = Annotated[

@@ -15,6 +15,7 @@ from conf.kinds import (
     Flag,
     Fraction,
     HttpUrl,
+    JobTypes,
     Kind,
     Live,
     Names,
@@ -280,7 +281,7 @@ class Jobs:
     poll: Live[Duration]
     transaction_budget: Live[Duration]
     transactions: Count
-    external_types: Live[Names]
+    external_types: Live[JobTypes]
 
 
 @attrs.frozen(kw_only=True)

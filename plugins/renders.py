@@ -35,8 +35,8 @@ NEWER = "select version from composition_images where composition_id = %s"
 FIELDS = {
     "composition_id": uuid_text(),
     "episode_id": uuid_text(optional=True),
-    "width": whole_number(least=1, most=MAX_SIDE),
-    "height": whole_number(least=1, most=MAX_SIDE),
+    "width": whole_number(least=1, most=MAX_SIDE, optional=True),
+    "height": whole_number(least=1, most=MAX_SIDE, optional=True),
 }
 
 

@@ -18,7 +18,7 @@ FIRST_OFFSET = Offset(1)
 
 FIELDS: Mapping[str, Check] = {
     "title": text(least=1, most=200),
-    "episode_number": whole_number(least=0, most=2_147_483_647),
+    "episode_number": whole_number(least=0, most=2_147_483_647, optional=True),
     "description": text(least=0, most=10_000, optional=True),
     "status": one_of(STATUSES),
     "categories": list_of(text(least=1, most=50), most=20, unique=True),

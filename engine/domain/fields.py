@@ -58,14 +58,14 @@ def text(*, least: int, most: int, optional: bool = False) -> Check:
     return check
 
 
-def whole_number(*, least: int, most: int) -> Check:
+def whole_number(*, least: int, most: int, optional: bool = False) -> Check:
     """
-    An integer in the range, or null.
+    An integer in the range.
     """
-    rule = f"must be an integer from {least} to {most}, or null"
+    rule = f"must be an integer from {least} to {most}" + (", or null" if optional else "")
 
     def check(value: object) -> object:
-        if value is None:
+        if value is None and optional:
             return None
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise ValueError(rule)

@@ -1,18 +1,16 @@
 """What somebody may ask for when submitting a job. Pure; what a payload must hold, its handler knows."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
+from conf.kinds import is_job_type
 from engine.domain.event import EpisodeId, JobId, Request, UserId
 from engine.domain.fields import Check, Invalid, check_fields, text, uuid_text, whole_number
 from engine.domain.job import MAX_DELAY
 from engine.domain.json_text import DEEPEST
 
-TYPE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
-MAX_TYPE = 100
 # Seconds for an attempt: a week.
 MAX_TIMEOUT = 604_800
 HIGHEST_PRIORITY = 9
@@ -39,15 +37,8 @@ class NewJob:
     request: Request
 
 
-def is_type(name: str) -> bool:
-    """
-    Whether it can be a job's type: lower case words joined by dots.
-    """
-    return len(name) <= MAX_TYPE and TYPE.fullmatch(name) is not None
-
-
 def _type(value: object) -> object:
-    if not isinstance(value, str) or not is_type(value):
+    if not isinstance(value, str) or not is_job_type(value):
         raise ValueError('must be lower case words joined by dots, such as "episode.import"')
     return value
 
@@ -90,23 +81,14 @@ def _seconds(most: float, *, positive: bool) -> Check:
     return check
 
 
-def _given(check: Check, rule: str) -> Check:
-    def checked(value: object) -> object:
-        if value is None:
-            raise ValueError(rule)
-        return check(value)
-
-    return checked
-
-
 FIELDS: Mapping[str, Check] = {
     "type": _type,
     "payload": _object,
     "episode_id": uuid_text(optional=True),
-    "priority": _given(whole_number(least=0, most=HIGHEST_PRIORITY), "must be an integer from 0 to 9"),
+    "priority": whole_number(least=0, most=HIGHEST_PRIORITY),
     "delay": _seconds(MAX_DELAY, positive=False),
     "unique_key": text(least=1, most=200, optional=True),
-    "max_attempts": _given(whole_number(least=1, most=100), "must be an integer from 1 to 100"),
+    "max_attempts": whole_number(least=1, most=100),
     "timeout": _seconds(MAX_TIMEOUT, positive=True),
 }
 

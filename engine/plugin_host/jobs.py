@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
+from conf.kinds import is_job_type
 from engine import hookspecs
-from engine.domain.job_request import is_type
 from engine.errors import PluginError
 
 
@@ -51,7 +51,7 @@ def _mistake(handler: object) -> str | None:
     """
     if not isinstance(handler, hookspecs.JobHandler):
         return f"answer hookspecs.JobHandler, not {type(handler).__name__}"
-    if not is_type(handler.type):
+    if not is_job_type(handler.type):
         return f"{handler.type!r} is no type: lower case words joined by dots are, such as 'episode.import'"
     of = f"the handler of {handler.type!r}: "
     if not callable(handler.run):

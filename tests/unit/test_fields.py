@@ -15,7 +15,11 @@ from engine.domain.fields import (
 )
 
 TITLE = text(least=1, most=5)
-CHECKS = {"title": TITLE, "number": whole_number(least=0, most=9), "status": one_of(("draft", "done"))}
+CHECKS = {
+    "title": TITLE,
+    "number": whole_number(least=0, most=9, optional=True),
+    "status": one_of(("draft", "done")),
+}
 
 
 def message(check, value):
@@ -75,6 +79,14 @@ def test_what_is_not_a_whole_number_in_range_is_refused(value):
     Neither booleans nor floats pass as integers.
     """
     assert message(CHECKS["number"], value) == "must be an integer from 0 to 9, or null"
+    assert message(whole_number(least=0, most=9), value) == "must be an integer from 0 to 9"
+
+
+def test_only_an_optional_number_may_be_null():
+    """
+    And the rule does not offer it elsewhere.
+    """
+    assert message(whole_number(least=0, most=9), None) == "must be an integer from 0 to 9"
 
 
 @pytest.mark.parametrize("value", ["Draft", "", None, 1, ["draft"], {"draft": 1}], ids=repr)

@@ -195,6 +195,21 @@ def test_a_wrong_field_is_named(field, value):
     assert [error.field for error in found.errors] == [field]
 
 
+NULLABLE = ("episode_id", "unique_key")
+
+
+@pytest.mark.parametrize("field", job_request.FIELDS)
+def test_null_is_offered_where_it_is_taken_only(field):
+    """
+    A refusal that says "or null" of a field that may not be would be followed, in vain.
+    """
+    found = job_request.parse({"type": "test.one", field: None})
+    assert isinstance(found, Invalid) is (field not in NULLABLE)
+    wrong = job_request.parse({"type": "test.one", field: object()})
+    assert isinstance(wrong, Invalid)
+    assert ("null" in wrong.errors[0].message) is (field in NULLABLE)
+
+
 def test_a_right_submission_is_kept_as_it_is():
     """
     With an id in its one spelling.

@@ -246,3 +246,20 @@ def test_a_mistake_without_option_or_value_reads_well():
     What is not known leaves no gap in the line.
     """
     assert str(Mistake(source="file x", remedy="is not TOML")) == "file x: is not TOML"
+
+
+@pytest.mark.parametrize(
+    "name", ["Video Transcode", "video..transcode", "video.", "2d.render", "", "a" * 101]
+)
+def test_a_type_of_job_that_cannot_be_is_refused(file, name):
+    """
+    In no submission would it be taken; a type that can be is.
+    """
+    text = f'[jobs]\nexternal_types = ["video.transcode", "{name}"]'
+    [mistake] = mistakes(file(text))
+    assert (mistake.option, mistake.remedy) == (
+        "jobs.external_types",
+        'must be a list of different job types, lower case words joined by dots, such as ["video.transcode"]',
+    )
+    [mistake] = mistakes(environ={"GREENROOM_JOBS_EXTERNAL_TYPES": f"video.transcode, {name}"})
+    assert mistake.option == "jobs.external_types"
