@@ -158,13 +158,14 @@ class Feed:
             self._bring(event)
             self.retention.note(event)
             self._at_hand.pop(event.place, None)
+        # Room is waited for: the catalog waits for nothing but its subscribers' kernels.
+        if public := tuple(event for event in events if not is_private(event.topic)):
+            await self.catalog.tell(Brought(public))
+        # Not before the catalog has them: cut off while it waits, the next life brings them.
         after, self.place = self.place, events[-1].place
         # Cut before they were read.
         while self._at_hand and (oldest := next(iter(self._at_hand))) <= self.place:
             del self._at_hand[oldest]
-        # Room is waited for: the catalog waits for nothing but its subscribers' kernels.
-        if public := tuple(event for event in events if not is_private(event.topic)):
-            await self.catalog.tell(Brought(public))
         fed = Fed(after=after, events=tuple(events))
         for mailbox in self.effects:
             # A plugin that is behind reads the log by itself.

@@ -122,10 +122,12 @@ class Dispatcher:
                     # Nobody has told of anything, but somebody may have failed to.
                     self._more = True
                     self.source.look_again()
-        finally:
+        except trio.Cancelled:
+            # After a crash the runs go on: the next life counts them.
             until = self._drain_until or trio.current_time()
             with trio.CancelScope(shield=True, deadline=until + GIVE_BACK):
                 await self._finish(until)
+            raise
 
     async def _claim(self) -> None:
         while self._more and self._drain_until is None:
@@ -133,9 +135,12 @@ class Dispatcher:
             if not limit:
                 return
             claimed_at = trio.current_time()
+            # Whoever wakes us from here on tells of what this claim may have looked too early for.
+            self._more = False
             try:
                 claimed = await self.source.claim(rooms, limit)
             except StoreUnavailableError as error:
+                self._more = True
                 log.warning("no jobs are claimed while the database is away", reason=str(error))
                 await trio.sleep(AWAY)
                 continue
@@ -143,7 +148,7 @@ class Dispatcher:
             for job in claimed.jobs:
                 self._start(job, claimed_at + self.source.lease)
                 rooms[job.type] -= 1
-            self._more = len(claimed.jobs) == limit or min(rooms.values()) == 0
+            self._more |= len(claimed.jobs) == limit or min(rooms.values()) == 0
             self.parts.committed(*claimed.events)
 
     def _rooms(self) -> tuple[dict[str, int], int]:

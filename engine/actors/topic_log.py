@@ -224,6 +224,8 @@ class TopicLog:
         Retention has cut what subscribers are owed: say so, and show them the present state instead.
         """
         shown, snapshot = await patiently(self.snapshot)
+        # For the reason given in `_publish`.
+        await trio.lowlevel.checkpoint_if_cancelled()
         self.next = Offset(shown + 1)
         self.ring.clear()
         self.hub.note_position(self.topic, shown)
@@ -233,7 +235,9 @@ class TopicLog:
         self.hub.note_heard(self.topic, shown)
 
     async def _publish(self, events: list[Event]) -> None:
-        # The position first: if publishing is cut off in the middle, nobody is told anything twice.
+        # Nothing is noted as heard that will not be pushed: publishing is not cancelled once it has begun.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        # The position first: if publishing fails in the middle, nobody is told anything twice.
         self.next = Offset(events[-1].offset + 1)
         self.hub.note_position(self.topic, events[-1].offset)
         self.ring.extend(events)
