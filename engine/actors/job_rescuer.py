@@ -1,4 +1,4 @@
-"""Takes jobs from whoever is gone, and counts those that wait. Runs on every node."""
+"""Takes jobs from whoever is gone. Runs on every node."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ import trio
 from engine.actors.job_run import retry_delay
 from engine.domain import job as decide
 from engine.domain.event import Event
-from engine.domain.job import Job, JobChange, JobState
+from engine.domain.job import Job, JobChange
 from engine.errors import StoreUnavailableError
 from engine.hookspecs import JobHandler
 from engine.store.job_list import JobList
@@ -46,8 +46,6 @@ class JobRescuer:
     due: Callable[[float], None]
     chance: random.Random
     rescued_total: int = attrs.field(default=0, init=False)
-    # Unfinished jobs by type and state, as of the last round.
-    counts: Mapping[tuple[str, JobState], int] = attrs.field(factory=dict, init=False)
     _has_orphans: bool = attrs.field(default=True, init=False)
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
@@ -69,12 +67,11 @@ class JobRescuer:
             orphans = await self.job_list.orphans(
                 owner=self.owner, node=self.node, everybody=self.alone, limit=STEP
             )
-            await self._rescue(orphans, lapsed=False)
-            self._has_orphans = len(orphans) == STEP
+            # Those that cannot be rescued are asked for no more; their leases end.
+            self._has_orphans = await self._rescue(orphans, lapsed=False) > 0 and len(orphans) == STEP
         while await self._rescue(lapsed := await self.job_list.lapsed(STEP), lapsed=True):
             if len(lapsed) < STEP:
                 break
-        self.counts = await self.job_list.counts()
 
     async def _rescue(self, jobs: list[Job], *, lapsed: bool) -> int:
         if not jobs:
