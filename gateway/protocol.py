@@ -346,9 +346,9 @@ class JsonLines:
     @staticmethod
     def split(data: bytes) -> Sequence[str]:
         """
-        The messages in joined lines; JSON has no line ends inside.
+        The messages in joined lines. JSON has no line feeds inside, but what else Python calls a line's end.
         """
-        return data.decode().splitlines()
+        return data.decode().split("\n")[:-1]
 
 
 FRAMED_JSON = FramedJson()
