@@ -11,6 +11,9 @@ import trio
 
 log = structlog.get_logger(__name__)
 
+# Timers among which nobody looks for those that were cancelled.
+MANY = 1000
+
 
 @attrs.define(eq=False)
 class Timer:
@@ -19,6 +22,13 @@ class Timer:
     """
 
     _call: Callable[[], None] | None
+
+    @property
+    def is_cancelled(self) -> bool:
+        """
+        It will not be done, or has been.
+        """
+        return self._call is None
 
     def cancel(self) -> None:
         """
@@ -42,6 +52,8 @@ class Timers:
     """
 
     _heap: list[tuple[float, int, Timer]] = attrs.field(factory=list, init=False)
+    # When there are so many, those that were cancelled are thrown out: some would be due in years.
+    _many: int = attrs.field(default=MANY, init=False)
     _numbers: Iterator[int] = attrs.field(factory=count, init=False)
     _earlier: trio.Event = attrs.field(factory=trio.Event, init=False)
 
@@ -53,7 +65,15 @@ class Timers:
         if not self._heap or when < self._heap[0][0]:
             self._earlier.set()
         heapq.heappush(self._heap, (when, next(self._numbers), timer))
+        if len(self._heap) > self._many:
+            self._sweep()
         return timer
+
+    def __len__(self) -> int:
+        """
+        How many timers are kept, with those that were cancelled and not thrown out yet.
+        """
+        return len(self._heap)
 
     async def run(self) -> None:
         """
@@ -71,3 +91,9 @@ class Timers:
                     timer.fire()
                 except Exception:
                     log.exception("what was due has failed")
+
+    def _sweep(self) -> None:
+        self._heap = [entry for entry in self._heap if not entry[2].is_cancelled]
+        heapq.heapify(self._heap)
+        # Seldom enough that each timer pays for it about once.
+        self._many = max(MANY, 2 * len(self._heap))
