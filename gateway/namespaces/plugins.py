@@ -138,7 +138,12 @@ class PluginNamespace:
         except Exception:
             self._failed(socket, "on_connect")
             raise ConnectRefused("the namespace has failed; try again later") from None
-        await given.let_in()
+        try:
+            await given.let_in()
+        except Exception:
+            # Too late to refuse it; as it was let in, it leaves its rooms as whoever goes.
+            self._failed(socket, "on_connect")
+            self.disconnect(socket)
 
     async def event(self, socket: Socket, name: str, args: list[Any]) -> list[Any] | None:
         """
