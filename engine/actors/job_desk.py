@@ -120,6 +120,10 @@ class JobDesk:
                 self.committed(event)
                 self.due(job.delay)
             if (found := await self._existing(job)) is not None:
+                if not done and idempotency is not None:
+                    replay = await self.jobs.answer_with(found.id, author.user, idempotency)
+                    if replay is not None:
+                        return replay
                 return Submission(job=found, is_new=bool(done))
             # Nothing stands for it: there is no such episode, or whoever had the unique key has just ended.
             if job.episode_id is not None and not await self.job_list.has_episode(job.episode_id):

@@ -88,11 +88,26 @@ class Jobs:
         except errors.UniqueViolation as error:
             if idempotency is None or error.diag.constraint_name != "idempotency_keys_pkey":
                 raise
-            key = {"user": jobs[0].user, "key": idempotency.key}
-            row = await self.database.fetch_one(_REPLAY, key)
-            assert row is not None, "a key that was in the way is there"
-            return Replay(fingerprint=row[0], response=row[1])
+            replay = await self._replay(jobs[0].user, idempotency)
+            assert replay is not None, "a key that was in the way is there"
+            return replay
+        if not rows and idempotency is not None:
+            # The key may have been used: what it did then may be why there is nothing to do now.
+            return await self._replay(jobs[0].user, idempotency) or []
         return [event_of_row(row) for row in rows]
+
+    async def answer_with(self, job: JobId, user: UserId, idempotency: Idempotency) -> Replay | None:
+        """
+        Let the key stand for a job that was there already; answers what it stands for, if it was used before.
+        """
+        params = {"user": user, "key": idempotency.key, "fingerprint": idempotency.fingerprint, "id": job}
+        if await self.database.execute(_SQL["answer_with"], params):
+            return None
+        return await self._replay(user, idempotency)
+
+    async def _replay(self, user: UserId, idempotency: Idempotency) -> Replay | None:
+        row = await self.database.fetch_one(_REPLAY, {"user": user, "key": idempotency.key})
+        return None if row is None else Replay(fingerprint=row[0], response=row[1])
 
     async def claim(
         self, rooms: Mapping[str, int], limit: int, *, source: str, owner: str, lease: float

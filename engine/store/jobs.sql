@@ -55,6 +55,12 @@ from placed join (select id, before from heads union all select null, before fro
 order by head.id, nth
 returning xid::text::bigint, seq, id::text, topic, topic_offset, epoch::text, type, data, "user", request, created_at
 
+-- name: answer_with
+-- A key that queued nothing stands for the job that was in the way.
+insert into idempotency_keys ("user", key, fingerprint, response)
+values (%(user)s, %(key)s, %(fingerprint)s, jsonb_build_object('id', %(id)s::text, 'was_there', true))
+on conflict do nothing
+
 -- name: due
 -- What was delayed and has become due can be claimed.
 update processing_queue set delayed = false

@@ -61,10 +61,10 @@ def blueprint(at: Edge) -> Blueprint:
             job = await found.get(JobId(done.response["id"]))
             if job is None:
                 raise Problem(404, f"job {done.response['id']}, which this key submitted, was purged")
-            return replayed(_accepted(job))
+            return replayed(_there(job) if done.response.get("was_there") else _accepted(job))
         if done is None:
             raise Problem(404, f"there is no episode {episode}")
-        return _accepted(done.job) if done.is_new else answer(done.job.to_json(), headers=_location(done.job))
+        return _accepted(done.job) if done.is_new else _there(done.job)
 
     @routes.get("/jobs")
     @tag(["jobs"])
@@ -216,6 +216,10 @@ def _location(job: Job) -> dict[str, str]:
 
 def _accepted(job: Job) -> Response:
     return answer(job.to_json(), 202, _location(job))
+
+
+def _there(job: Job) -> Response:
+    return answer(job.to_json(), headers=_location(job))
 
 
 def _missing(job: Any) -> Problem:

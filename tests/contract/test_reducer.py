@@ -16,6 +16,7 @@ from engine.domain.job import JobState
 from engine.hookspecs import JobHandler, hookimpl
 from engine.plugin_host.host import PluginHost
 from tests.contract.crew import Crew, new_job
+from tests.contract.studio import PATIENCE
 
 EXTERNAL = "test.elsewhere"
 
@@ -74,7 +75,7 @@ def reduce(store, heard, due):
     """
     A reducer that runs one type itself and knows another that is run elsewhere.
     """
-    plugins = PluginHost()
+    plugins = PluginHost(decision_budget=PATIENCE)
     plugins.register(Plugin(), "test")
     desk = JobDesk(
         jobs=store.jobs,

@@ -1,5 +1,7 @@
 """Jobs and nodes that stop, die or are several; and submissions that are refused, or made twice."""
 
+import trio
+
 from tests.gateway.handlers import Handlers
 from tests.gateway.job_clients import ended, submit
 
@@ -101,3 +103,50 @@ async def test_a_key_makes_one_job_of_many_submissions(start_greenroom):
     three = await node.request("POST", "jobs", {"type": "test.elsewhere", "unique_key": "u"})
     assert three.status == 202
     (await node.request("POST", f"jobs/{one.json['id']}/retry")).problem(409)
+
+
+async def test_an_idempotency_key_is_answered_alike_whatever_became_of_the_unique_key(start_greenroom):
+    """
+    200 with the job that was there stays that, after its end too; 202 stays 202 while the job is in the way.
+    """
+    node = await start_greenroom(plugins={"test": Handlers()})
+    given = {"type": "test.elsewhere", "unique_key": "u"}
+
+    async def ask(key, **more):
+        return await node.request("POST", "jobs", {**given, **more}, headers={"Idempotency-Key": key})
+
+    one = await ask("first")
+    again = await ask("first")
+    assert (one.status, again.status, again.json["id"]) == (202, 202, one.json["id"])
+    assert again.headers["idempotency-replayed"] == "true"
+    (await ask("first", priority=1)).problem(422)
+
+    two = await ask("second")
+    assert (two.status, two.json["id"]) == (200, one.json["id"])
+    assert "idempotency-replayed" not in two.headers
+    await node.request("POST", f"jobs/{one.json['id']}/cancel")
+    again = await ask("second")
+    assert (again.status, again.json["id"], again.json["state"]) == (200, one.json["id"], "cancelled")
+    assert again.headers["idempotency-replayed"] == "true"
+    (await ask("second", priority=1)).problem(422)
+    assert (await ask("third")).status == 202
+    assert node.rows("select count(*) from processing_queue") == [(2,)]
+
+
+async def test_submissions_of_one_key_at_a_time_are_answered_with_one_job(start_greenroom):
+    """
+    Whether the unique key or the idempotency key was faster.
+    """
+    node = await start_greenroom(plugins={"test": Handlers()})
+    answers = []
+
+    async def ask():
+        given = {"type": "test.elsewhere", "unique_key": "u"}
+        answers.append(await node.request("POST", "jobs", given, headers={"Idempotency-Key": "k"}))
+
+    async with trio.open_nursery() as crowd:
+        for _ in range(20):
+            crowd.start_soon(ask)
+    assert {answer.json["id"] for answer in answers} == {answers[0].json["id"]}
+    assert [answer.headers.get("idempotency-replayed") for answer in answers].count(None) == 1
+    assert node.rows("select count(*) from processing_queue") == [(1,)]
