@@ -88,6 +88,10 @@ class JobRun:
     # The latest progress that was not told yet, and when the last was.
     news: tuple[float, str | None] | None = attrs.field(default=None, init=False)
     told_at: float = attrs.field(default=float("-inf"), init=False)
+    # How far it got.
+    _reached: float | None = attrs.field(default=None, init=False)
+    # The number of the progress that was told last; those of the job's former runs were smaller.
+    _told_seq: int = attrs.field(init=False)
     handled: bool = attrs.field(default=False, init=False)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _token: trio.lowlevel.TrioToken | None = attrs.field(default=None, init=False)
@@ -96,6 +100,9 @@ class JobRun:
     _is_over: bool = attrs.field(default=False, init=False)
     # Why its time was shortened: it has written, and so holds up the log.
     _is_short: bool = attrs.field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._told_seq = self.job.told_seq
 
     @property
     def data_dir(self) -> Path:
@@ -181,7 +188,7 @@ class JobRun:
             case Stop.LOST:
                 return None
             case Stop.CANCELLED:
-                return decide.cancelled(self.job, user=self.cancelled_by)
+                return decide.cancelled(self._as_left(), user=self.cancelled_by)
             case Stop.DRAINED:
                 return decide.released(self.job)
             case None:
@@ -227,7 +234,7 @@ class JobRun:
                 )
         if after is None:
             after = retry_delay(self.handler, self.job.attempt, self.parts.chance)
-        return decide.attempt_failed(self.job, text, delay=after, final=final)
+        return decide.attempt_failed(self._as_left(), text, delay=after, final=final)
 
     async def _settle(self, change: JobChange | None) -> Event | None:
         if change is None:
@@ -263,14 +270,19 @@ class JobRun:
 
     def progress_change(self, news: tuple[float, str | None]) -> JobChange:
         """
-        The transition that tells of progress.
+        The transition that tells of progress. One that comes to the database after a later one is nothing.
         """
+        self._told_seq += 1
         # The lease is the keeper's to renew: as long as it was.
-        return decide.progressed(self.job, *news, lease=max(0.0, self.lease_until - trio.current_time()))
+        lease = max(0.0, self.lease_until - trio.current_time())
+        return decide.numbered(decide.progressed(self.job, *news, lease=lease), self._told_seq)
+
+    def _as_left(self) -> Job:
+        return attrs.evolve(self.job, progress=self._reached)
 
     def _note(self, fraction: float, message: str | None) -> None:
         if not self.handled:
-            self.news = (fraction, message)
+            self.news, self._reached = (fraction, message), fraction
             self.parts.progressed()
 
     def _check_stopped(self) -> None:

@@ -66,8 +66,8 @@ class Job:
     lease_owner: str | None = None
     lease_until: datetime | None = None
     fence: int = 0
-    # Of the messages by which an external worker reports: the last that counted.
-    external_seq: int = 0
+    # Of what those who run it have told, numbered by them: the last that counted.
+    told_seq: int = 0
     unique_key: str | None = None
     cancel_requested_at: datetime | None = None
     cancel_requested_by: UserId | None = None
@@ -150,8 +150,8 @@ class JobChange:
     lapsed: bool = False
     # Only if nobody wishes it to be cancelled; who does is not to see it begin once more.
     unwished: bool = False
-    # Only if no message of an external worker with this number, or a later one, has counted.
-    external_seq: int | None = None
+    # Only if nothing that its runner told with this number, or a later one, has counted.
+    told_seq: int | None = None
     event: EventDraft
     # Who causes it; None: the submitter, by the submission.
     user: UserId | None = None
@@ -161,7 +161,7 @@ class JobChange:
     attempt: int
     # None: as it is. A late writer of the former fence is shut out by a new one.
     new_fence: int | None = None
-    new_external_seq: int | None = None
+    new_told_seq: int | None = None
     # How long until it is due; None: that does not matter any more.
     delay: float | None = None
     # Who runs it, and for how long that is certain.
@@ -256,18 +256,18 @@ def started_elsewhere(job: Job, *, owner: str, fence: int, seq: int, lease: floa
         state=JobState.RUNNING,
         attempt=job.attempt + 1,
         new_fence=fence,
-        new_external_seq=seq,
+        new_told_seq=seq,
         lease_owner=owner if owner.startswith(EXTERNAL) else EXTERNAL + owner,
         lease=lease,
         error=job.error,
     )
 
 
-def told_elsewhere(change: JobChange, seq: int) -> JobChange:
+def numbered(change: JobChange, seq: int) -> JobChange:
     """
-    The same change as an external worker tells it: only if no message as late as this one has counted.
+    The same change as whoever runs the job tells it: only if nothing as late as this has counted.
     """
-    return attrs.evolve(change, external_seq=seq, new_external_seq=seq)
+    return attrs.evolve(change, told_seq=seq, new_told_seq=seq)
 
 
 def progressed(job: Job, fraction: float, message: str | None, *, lease: float) -> JobChange:

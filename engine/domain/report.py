@@ -28,7 +28,7 @@ def heard(job: Job, report: Report, *, owner: str, lease: float, delay: float) -
         return _begun(job, report, owner=owner, lease=lease)
     if report.fence < job.fence or job.state is not JobState.RUNNING or not job.is_external:
         return Unheard.STALE
-    if report.seq <= job.external_seq:
+    if report.seq <= job.told_seq:
         return Unheard.STALE
     match report.outcome:
         case Started():
@@ -42,7 +42,7 @@ def heard(job: Job, report: Report, *, owner: str, lease: float, delay: float) -
             change = jobs.attempt_failed(job, error, delay=wait, final=not retry)
         case _:
             assert_never(report.outcome)
-    return jobs.told_elsewhere(change, report.seq)
+    return jobs.numbered(change, report.seq)
 
 
 def _begun(job: Job, report: Report, *, owner: str, lease: float) -> JobChange | Unheard:

@@ -27,7 +27,7 @@ def job_of_row(row: Row) -> Job:
     A job from all its columns, in the order of jobs.sql.
     """
     (job_id, seq, kind, state, priority, payload, result, error, attempt, max_attempts) = row[:10]
-    (timeout, next_run_at, owner, until, fence, external_seq, unique_key, asked_at, asked_by) = row[10:19]
+    (timeout, next_run_at, owner, until, fence, told_seq, unique_key, asked_at, asked_by) = row[10:19]
     (progress, message, source, user, request, episode_id, created, updated, started, finished) = row[19:]
     return Job(
         id=JobId(job_id),
@@ -45,7 +45,7 @@ def job_of_row(row: Row) -> Job:
         lease_owner=owner,
         lease_until=until,
         fence=fence,
-        external_seq=external_seq,
+        told_seq=told_seq,
         unique_key=unique_key,
         cancel_requested_at=asked_at,
         cancel_requested_by=None if asked_by is None else UserId(asked_by),
@@ -113,7 +113,7 @@ def change_params(change: JobChange) -> dict[str, Any]:
         "fence": change.fence,
         "lapsed": change.lapsed,
         "unwished": change.unwished,
-        "seq_before": change.external_seq,
+        "seq_before": change.told_seq,
         "type": change.event.type,
         "data": change.event.data,
         "user": change.user,
@@ -121,7 +121,7 @@ def change_params(change: JobChange) -> dict[str, Any]:
         "state": change.state.value,
         "attempt": change.attempt,
         "new_fence": change.new_fence,
-        "new_seq": change.new_external_seq,
+        "new_seq": change.new_told_seq,
         "delay": change.delay,
         "lease_owner": change.lease_owner,
         "lease": change.lease,

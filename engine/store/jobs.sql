@@ -173,7 +173,9 @@ with given as materialized (
         next_run_at = case when given.delay is null then job.next_run_at
                            else statement_timestamp() + make_interval(secs => given.delay) end,
         delayed = coalesce(given.delay, 0) > 0, lease_owner = given.lease_owner,
-        lease_until = clock_timestamp() + make_interval(secs => given.lease),
+        -- Progress may be told late, after the lease was renewed; it shortens none.
+        lease_until = greatest(case when given.type = 'job_progress' then job.lease_until end,
+                               clock_timestamp() + make_interval(secs => given.lease)),
         cancel_requested_at = case when given.state = 'running' then job.cancel_requested_at end,
         cancel_requested_by = case when given.state = 'running' then job.cancel_requested_by end,
         result = given.result, error = given.error, progress = given.progress, message = given.message,

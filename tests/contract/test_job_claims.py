@@ -104,3 +104,16 @@ async def test_a_job_of_an_episode_that_is_not_there_is_not_queued(crew, studio)
     await studio.delete(deleted)
     for episode in (deleted, EpisodeId(str(uuid.uuid4()))):
         assert await crew.submit(new_job(episode_id=episode)) == []
+
+
+async def test_progress_that_is_told_late_shortens_no_lease(crew):
+    """
+    Its lease was reckoned when it was told; by now another may have been given.
+    """
+    await crew.add()
+    job = await crew.claim_one(lease=60)
+    before = (await crew.get(job.id)).lease_until
+    assert len(await crew.apply(decide.progressed(job, 0.5, None, lease=1))) == 1
+    assert (await crew.get(job.id)).lease_until == before
+    assert len(await crew.apply(decide.progressed(job, 0.6, None, lease=600))) == 1
+    assert (await crew.get(job.id)).lease_until > before

@@ -346,13 +346,13 @@ async def test_an_external_worker_s_messages_count_once_and_in_order(crew):
     assert await crew.apply(start) == []
     running = await crew.get(job.id)
     assert (running.fence, running.attempt, running.is_external) == (5, 1, True)
-    third = decide.told_elsewhere(decide.progressed(running, 0.9, None, lease=60), 3)
-    second = decide.told_elsewhere(decide.progressed(running, 0.5, None, lease=60), 2)
+    third = decide.numbered(decide.progressed(running, 0.9, None, lease=60), 3)
+    second = decide.numbered(decide.progressed(running, 0.5, None, lease=60), 2)
     assert len(await crew.apply(third)) == 1
     assert await crew.apply(second) == []
-    assert await crew.apply(attrs.evolve(decide.told_elsewhere(third, 4), fence=4)) == []
+    assert await crew.apply(attrs.evolve(decide.numbered(third, 4), fence=4)) == []
     assert (await crew.get(job.id)).progress == 0.9
-    assert len(await crew.apply(decide.told_elsewhere(decide.completed(running, 1), 4))) == 1
+    assert len(await crew.apply(decide.numbered(decide.completed(running, 1), 4))) == 1
     assert decide.started_elsewhere(await crew.get(job.id), owner="l", fence=9, seq=5, lease=60) is None
 
 

@@ -69,6 +69,19 @@ class Handlers:
             await context.progress((number + 1) / count, f"step {number + 1}")
             await trio.sleep(context.job.payload.get("pause", 0))
 
+    async def two_steps(self, context: JobContext) -> None:
+        """
+        Tells progress before and after the gate.
+        """
+        self.begun(context)
+        await context.progress(0.5)
+        await self.gate.wait()
+        await context.progress(0.9)
+
+    async def halfway(self, context: JobContext) -> None:
+        await context.progress(0.5)
+        raise Discard("got no further")
+
     async def fail(self, context: JobContext) -> None:
         self.begun(context)
         await trio.lowlevel.checkpoint()
@@ -128,6 +141,8 @@ class Handlers:
             JobHandler(type="test.wait", run=self.wait, concurrency=2, timeout=60, **quick),
             JobHandler(type="test.hurry", run=self.wait, timeout=0.1, **quick),
             JobHandler(type="test.steps", run=self.steps),
+            JobHandler(type="test.two_steps", run=self.two_steps),
+            JobHandler(type="test.halfway", run=self.halfway),
             JobHandler(type="test.fail", run=self.fail, **quick),
             JobHandler(type="test.wish", run=self.wish, **quick),
             JobHandler(type="test.write", run=self.write, concurrency=20, **quick),

@@ -1,10 +1,43 @@
 """Jobs from outside: submitted over REST, run by a plugin, seen by clients."""
 
+from typing import Any
+
+import attrs
 import trio
 
 from tests.gateway.handlers import Handlers
 from tests.gateway.job_clients import ended, history, make_table, submit
 from tests.gateway.node_fixture import SOON, until, until_answer
+
+
+@attrs.define(eq=False)
+class Latecomer:
+    """
+    Commits jobs' transitions as `jobs` does, but the first after the second; `told` is the progress of each.
+    """
+
+    jobs: Any
+    told: list[list[float]] = attrs.field(factory=list)
+    held: trio.Event = attrs.field(factory=trio.Event)
+    second: trio.Event = attrs.field(factory=trio.Event)
+    first: trio.Event = attrs.field(factory=trio.Event)
+
+    async def apply(self, changes, *, hurried):
+        is_first = not self.held.is_set()
+        if is_first:
+            self.held.set()
+            await self.second.wait()
+        events = await self.jobs.apply(changes, hurried=hurried)
+        self.told.append([event.data["job"]["progress"] for event in events])
+        if is_first:
+            self.first.set()
+        else:
+            self.second.set()
+            await self.first.wait()
+        return events
+
+    def __getattr__(self, name):
+        return getattr(self.jobs, name)
 
 
 async def test_a_job_runs_and_its_frames_arrive(start_greenroom):
@@ -151,6 +184,34 @@ async def test_progress_is_conflated_and_the_last_is_told(start_greenroom):
     assert progress[-1] == (1, "step 1000")
     assert len(progress) < 100
     assert [frame["event"] for frame in frames] == ["job_queued", "job_processor_started"]
+
+
+async def test_progress_that_is_committed_late_is_not_told(start_greenroom):
+    """
+    What the keeper tells may come to the database after the last word of the run.
+    """
+    handlers = Handlers()
+    node = await start_greenroom(plugins={"test": handlers})
+    late = Latecomer(node.node.workshop.keeper.jobs)
+    node.node.workshop.keeper.jobs = late
+    job = await submit(node, "test.two_steps")
+    with trio.fail_after(10):
+        await late.held.wait()
+    handlers.gate.set()
+    done = await ended(node, job)
+    assert late.told == [[0.9], []]
+    assert done["state"] == "completed"
+    assert [frame["data"]["job"]["progress"] for frame in done["history"]] == [None, None, 0.9, 1.0]
+
+
+async def test_a_job_that_failed_shows_how_far_it_got(start_greenroom):
+    """
+    The last that was told is left, in the row and in the event.
+    """
+    node = await start_greenroom(plugins={"test": Handlers()})
+    done = await ended(node, await submit(node, "test.halfway"))
+    assert (done["state"], done["progress"]) == ("failed", 0.5)
+    assert done["history"][-1]["data"]["job"]["progress"] == 0.5
 
 
 async def test_a_handler_says_how_it_wants_to_go_on(start_greenroom):

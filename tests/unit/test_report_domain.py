@@ -42,14 +42,14 @@ def changed(job, change):
     The job as the statement leaves it, which checks what the change expects; None if it does not fit.
     """
     fits = job.state in change.expects and change.fence in (None, job.fence)
-    if not fits or (change.external_seq is not None and job.external_seq >= change.external_seq):
+    if not fits or (change.told_seq is not None and job.told_seq >= change.told_seq):
         return None
     return attrs.evolve(
         job,
         state=change.state,
         attempt=change.attempt,
         fence=job.fence if change.new_fence is None else change.new_fence,
-        external_seq=job.external_seq if change.new_external_seq is None else change.new_external_seq,
+        told_seq=job.told_seq if change.new_told_seq is None else change.new_told_seq,
         lease_owner=change.lease_owner,
         result=change.result,
         error=change.error,
@@ -132,7 +132,7 @@ def test_in_order_both_runs_are_told():
 
 
 RUNNING = attrs.evolve(
-    WAITING, state=JobState.RUNNING, attempt=1, fence=5, external_seq=3, lease_owner=f"{EXTERNAL}ecs-1"
+    WAITING, state=JobState.RUNNING, attempt=1, fence=5, told_seq=3, lease_owner=f"{EXTERNAL}ecs-1"
 )
 
 
