@@ -105,6 +105,13 @@ class JobRun:
         self._told_seq = self.job.told_seq
 
     @property
+    def name(self) -> str:
+        """
+        What its child in the supervision tree is called.
+        """
+        return f"{self.job.type} {self.job.id}/{self.job.fence}"
+
+    @property
     def data_dir(self) -> Path:
         """
         The node's data directory.
@@ -125,7 +132,10 @@ class JobRun:
         """
         self._check_stopped()
         assert self._token is not None, "a handler runs"
-        self._token.run_sync_soon(self._note, *_progress(fraction, message))
+        if self.parts.runner.in_threads:
+            self._token.run_sync_soon(self._note, *_progress(fraction, message))
+        else:
+            self._note(*_progress(fraction, message))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[JobTransaction]:

@@ -12,7 +12,7 @@ from engine.domain.event import JobId
 from engine.domain.job import Job
 from engine.errors import ActorStoppedError, StoreUnavailableError
 from engine.hookspecs import Engine, JobHandler
-from engine.runtime.child import ChildSpec, Restart, RestartPolicy
+from engine.runtime.child import ChildEvent, ChildSpec, Restart, RestartPolicy, SupervisorEvent
 from engine.runtime.foreign import Function
 from engine.runtime.supervisor import Supervisor
 from engine.sources.postgres_queue import PostgresQueue
@@ -183,14 +183,13 @@ class Dispatcher:
         self.runs[job.id] = run
         self._running[job.type] = self.running(job.type) + 1
 
-        async def keep(task_status: trio.TaskStatus[None]) -> None:
-            try:
-                await run.run(task_status)
-            finally:
+        def heard(event: SupervisorEvent) -> None:
+            # Also of one that was stopped before it had begun.
+            if event.what is ChildEvent.GONE:
                 self._forget(run)
 
         spec = ChildSpec(
-            name=f"{job.type} {job.id}/{job.fence}", kind="job", run=keep, policy=self.policy, park=False
+            name=run.name, kind="job", run=run.run, policy=self.policy, park=False, on_event=heard
         )
         try:
             self.supervisor.start_child_nowait(spec)
