@@ -1,6 +1,5 @@
 """The desk: takes submissions, cancels and queues again, for REST and whoever else asks. Runs nothing."""
 
-import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from engine.domain.event import Event, JobId, utc_now
 from engine.domain.fields import FieldError, Invalid
 from engine.domain.job import CancelWish, Job, JobState
 from engine.domain.job_request import NewJob
+from engine.domain.world import new_id
 from engine.errors import EngineError
 from engine.plugin_host.host import PluginHost
 from engine.store.episodes import Idempotency, Replay
@@ -106,7 +106,7 @@ class JobDesk:
         Queue a job of fields that `check` answered; None when there is no such episode.
         """
         job = NewJob(
-            id=id or JobId(str(uuid.uuid4())),
+            id=id or JobId(new_id()),
             source=source,
             user=author.user,
             request=author.request,

@@ -70,7 +70,8 @@ class JobKeeper:
                 log.warning("leases wait for the database", reason=str(error))
             self._stop_lost()
             self._wake = trio.Event()
-            with trio.move_on_after(WISHES):
+            # What is claimed meanwhile has its lease renewed in time; its wish is found then at the latest.
+            with trio.move_on_after(WISHES if self.runs else self.lease / RENEWALS):
                 await self._wake.wait()
 
     async def tell(self, task_status: trio.TaskStatus[None]) -> None:

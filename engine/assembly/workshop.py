@@ -81,14 +81,8 @@ class Workshop:
         statistics = JobStatistics()
 
         def begin(job: Job, plugin: str) -> JobTransaction:
-            return JobTransaction(
-                plugin=plugin,
-                pool=store.handler_pool,
-                deadline=store.patient_jobs.database.deadline,
-                epoch=store.epoch,
-                job=job,
-                jobs=store.patient_jobs,
-                validate=lambda identity, after: plugins.validate_episode(identity, None, after, {}),
+            return store.begin_job(
+                plugin, job, lambda identity, after: plugins.validate_episode(identity, None, after, {})
             )
 
         runs: dict[JobId, JobRun] = {}

@@ -1,7 +1,7 @@
 """The store in memory, for engines on a virtual clock: the same promises, no database, gone at its end."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -50,6 +50,8 @@ class MemoryTables:
     episodes: dict[EpisodeId, Episode] = attrs.field(factory=dict)
     compositions: dict[CompositionId, Composition] = attrs.field(factory=dict)
     cut: LogPlace = NOTHING_CUT
+    # Told of every event as it is committed.
+    on_commit: Callable[[Event], None] = lambda event: None
     _topics: dict[Topic, list[Event]] = attrs.field(factory=lambda: defaultdict(list))
     _xid: int = 1
     _keys: dict[tuple[UserId, str], Replay] = attrs.field(factory=dict)
@@ -80,8 +82,16 @@ class MemoryTables:
             log = self._topics[topic]
             log.append(pending.committed((self._xid, seq, len(log) + 1), {"at": now()}))
             events.append(log[-1])
+            self._count_up(topic, log[-1].offset)
         self.events += events
+        for event in events:
+            self.on_commit(event)
         return events
+
+    def _count_up(self, topic: Topic, offset: Offset) -> None:
+        kind, _, key = topic.partition(":")
+        if kind == "episode" and (episode := self.episodes.get(EpisodeId(key))) is not None:
+            self.episodes[episode.id] = attrs.evolve(episode, log_offset=offset)
 
     def offset(self, topic: Topic) -> Offset:
         """
@@ -225,8 +235,7 @@ class MemoryEpisodes:
         current = self.tables.episodes.get(change.episode.id)
         if current is None or current.version != change.episode.version - 1:
             return None
-        offset = Offset(current.log_offset + 1)
-        self.tables.episodes[current.id] = attrs.evolve(change.episode, log_offset=offset)
+        self.tables.episodes[current.id] = change.episode
         return self._commit(current.id, change.event, author)
 
     async def delete(self, episode: Episode, event: EventDraft, author: Author) -> Event | None:
@@ -281,8 +290,6 @@ class MemoryCompositions:
         if episode is None or (0 if current is None else current.version) != expected:
             return None
         self.tables.compositions[composition.id] = composition
-        offset = Offset(episode.log_offset + 1)
-        self.tables.episodes[episode.id] = attrs.evolve(episode, log_offset=offset)
         [event] = self.tables.append([(episode_topic(episode.id), draft, author)])
         self.tables.written()
         return event

@@ -67,7 +67,7 @@ class MemoryTransaction:
     plugin: str
     tables: MemoryTables
     script: Script
-    cursors: dict[str, Cursor]
+    cursors: dict[str, Cursor] = attrs.field(factory=dict)
     # None for a transaction of no events.
     cursor: Cursor | None = None
     used: bool = attrs.field(default=False, init=False)
@@ -104,23 +104,24 @@ class MemoryTransaction:
             raise CursorMovedError
         moved = attrs.evolve(self.cursors[self.plugin], place=last.place)
         self.cursors[self.plugin] = moved
-        self._commit()
+        self._write()
+        self.tables.written()
         return moved
 
     async def commit_own(self) -> None:
         await self.tables.reach()
-        self._commit()
+        self._write()
+        self.tables.written()
 
     async def rollback(self) -> None:
         self._over = True
 
-    def _commit(self) -> None:
+    def _write(self) -> None:
         self._over = True
         self.script.committed += self._written
         for user, draft in self._drafts:
             author = Author(user=user, request=Request(mutation_id=f"{self.plugin}:{new_id()}"))
             self.tables.append([(user_topic(user), draft, author)])
-        self.tables.written()
 
     async def _begin(self) -> None:
         if self._over:

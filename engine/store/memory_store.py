@@ -6,6 +6,8 @@ import attrs
 import trio
 
 from engine.domain.event import Epoch
+from engine.domain.job import Job
+from engine.store.job_transaction import Validate
 from engine.store.memory import (
     MemoryCompositions,
     MemoryEpisodeList,
@@ -15,7 +17,9 @@ from engine.store.memory import (
     MemoryRecords,
     MemoryTables,
 )
-from engine.store.memory_jobs import MemoryJobs
+from engine.store.memory_job_list import MemoryJobList
+from engine.store.memory_job_transaction import MemoryJobTransaction
+from engine.store.memory_jobs import JobRows, MemoryJobs
 from engine.store.memory_plugins import MemoryCursors
 
 
@@ -47,6 +51,7 @@ class MemoryStore:
     compositions: MemoryCompositions
     records: MemoryRecords
     jobs: MemoryJobs
+    job_list: MemoryJobList
     bell: SilentBell = attrs.field(factory=SilentBell)
     # Nothing is tidied up: a simulation's rounds of it are never due.
     socket_rooms: None = None
@@ -58,6 +63,7 @@ class MemoryStore:
         A store with nothing in it.
         """
         tables = MemoryTables()
+        rows = JobRows(tables)
         return cls(
             tables=tables,
             cursors=MemoryCursors(tables=tables),
@@ -68,7 +74,8 @@ class MemoryStore:
             episode_list=MemoryEpisodeList(tables),
             compositions=MemoryCompositions(tables),
             records=MemoryRecords(tables),
-            jobs=MemoryJobs(tables),
+            jobs=MemoryJobs(tables, rows),
+            job_list=MemoryJobList(tables, rows),
         )
 
     @property
@@ -85,7 +92,25 @@ class MemoryStore:
         """
         return self.jobs
 
-    job_list = patient_job_list = patient_jobs
+    @property
+    def patient_job_list(self) -> MemoryJobList:
+        """
+        The same.
+        """
+        return self.job_list
+
+    def begin_job(self, plugin: str, job: Job, validate: Validate) -> MemoryJobTransaction:
+        """
+        The transaction in which a plugin's handler writes for its job.
+        """
+        return MemoryJobTransaction(
+            plugin=plugin,
+            tables=self.tables,
+            script=self.cursors.script,
+            job=job,
+            rows=self.jobs.rows,
+            validate=validate,
+        )
 
     async def aclose(self) -> None:
         """

@@ -4,6 +4,7 @@ import attrs
 from psycopg.types.json import JsonbDumper
 
 from engine.domain.event import Epoch
+from engine.domain.job import Job
 from engine.store.bell import Bell
 from engine.store.compositions import Compositions
 from engine.store.cursors import Cursors
@@ -12,6 +13,7 @@ from engine.store.episodes import Episodes
 from engine.store.events import EventLog
 from engine.store.housekeeping import Leftovers
 from engine.store.job_list import JobList
+from engine.store.job_transaction import JobTransaction, Validate
 from engine.store.jobs import Jobs
 from engine.store.mutations import Mutations
 from engine.store.pool import Pool
@@ -109,6 +111,20 @@ class Store:
             job_list=JobList(database=urgent),
             patient_jobs=Jobs(database=for_jobs, epoch=epoch),
             patient_job_list=JobList(database=for_jobs),
+        )
+
+    def begin_job(self, plugin: str, job: Job, validate: Validate) -> JobTransaction:
+        """
+        The transaction in which a plugin's handler writes for its job; opened with its first statement.
+        """
+        return JobTransaction(
+            plugin=plugin,
+            pool=self.handler_pool,
+            deadline=self.patient_jobs.database.deadline,
+            epoch=self.epoch,
+            job=job,
+            jobs=self.patient_jobs,
+            validate=validate,
         )
 
     def retune(self, deadline: float) -> None:

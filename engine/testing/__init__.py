@@ -12,7 +12,9 @@ from engine.hookspecs import HttpRequest, HttpResponse, Refused
 from engine.plugin_host.host import PluginHost
 from engine.store.memory_plugins import Statement
 from engine.testing.client import SimulatedClient
-from engine.testing.engine import RefusedError, SimulatedEngine, TraceEntry, identity
+from engine.testing.engine import SimulatedEngine, TraceEntry
+from engine.testing.jobs import SimulatedJobs
+from engine.testing.people import RefusedError, identity
 from engine.testing.seeded import run_seeded
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "RefusedError",
     "SimulatedClient",
     "SimulatedEngine",
+    "SimulatedJobs",
     "Simulation",
     "Statement",
     "TraceEntry",
@@ -36,6 +39,7 @@ Scenario = Callable[[SimulatedEngine], Awaitable[object]]
 _OPTIONS: Mapping[str, object] = {
     "node.name": "simulated",
     "feed.poll": "1h",
+    "jobs.poll": "1h",
     "retention.interval": "10000h",
     "realtime.position_interval": "1h",
     "plugins.enabled": [],

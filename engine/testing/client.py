@@ -13,7 +13,7 @@ from engine.actors.episode import Join, Leave, presence_topic
 from engine.actors.messages import Listed, Message, PresenceUpdate, Reached, Subscribed
 from engine.actors.topic_log import Subscribe
 from engine.domain.access import Identity
-from engine.domain.event import CATALOG, EpisodeId, Event, Position, episode_topic, user_topic, utc_now
+from engine.domain.event import CATALOG, JOBS, EpisodeId, Event, Position, episode_topic, user_topic, utc_now
 from engine.domain.presence import Meta, SessionId
 from engine.domain.world import new_id
 from engine.errors import ActorStoppedError, EngineError
@@ -116,7 +116,7 @@ class SimulatedClient:
 
     async def subscribe(self, topic: str, since: Position | None = None) -> None:
         """
-        Listen to `catalog`, `episode:<id>` or the own `user:<id>`.
+        Listen to `catalog`, `jobs`, `episode:<id>` or the own `user:<id>`.
         """
         kind, _, key = topic.partition(":")
         node = self.engine.node
@@ -125,11 +125,15 @@ class SimulatedClient:
         elif kind == "episode":
             wish = partial(self._wish, since)
             await self._insist(partial(node.episodes.ask, EpisodeId(key), wish))
+        elif topic == JOBS:
+            wish = partial(self._wish, since)
+            await self._insist(partial(node.jobs_topic.ask, JOBS, wish))
         elif topic == user_topic(self.identity.user):
             wish = partial(self._wish, since)
             await self._insist(partial(node.users.ask, self.identity.user, wish))
         else:
-            raise ValueError(f"{topic!r} is none of catalog, episode:<id>, {user_topic(self.identity.user)}")
+            mine = user_topic(self.identity.user)
+            raise ValueError(f"{topic!r} is none of catalog, jobs, episode:<id>, {mine}")
 
     async def be_present(self, episode: str, state: str = "viewing") -> None:
         """

@@ -1,7 +1,7 @@
 """A whole engine on a virtual clock: people who write, clients who listen, failures at will, and a trace."""
 
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -12,36 +12,24 @@ from conf.settings import Settings
 from engine.actors.answers import NoAnswer
 from engine.actors.episode import Crash
 from engine.domain import episode as decide
-from engine.domain.access import Identity, Role
 from engine.domain.episode import Episode
-from engine.domain.event import EpisodeId, Event, EventDraft, Request, UserId, episode_topic, utc_now
-from engine.domain.fields import FieldError, Invalid
+from engine.domain.event import EpisodeId, Event, EventDraft, UserId, episode_topic, utc_now
 from engine.domain.world import new_id
-from engine.errors import EngineError
 from engine.hookspecs import HttpRequest, HttpResponse
 from engine.node import Node
 from engine.plugin_host.host import PluginHost
 from engine.runtime.child import SupervisorEvent
-from engine.store.events import Author
 from engine.store.memory_plugins import Script
 from engine.store.memory_store import MemoryStore
 from engine.store.store import Store
 from engine.testing.client import SimulatedClient
+from engine.testing.jobs import SimulatedJobs
+from engine.testing.people import RefusedError, author, checked, identity
 
 # Virtual seconds that `settle` waits.
 PATIENCE = 3600.0
 # A write that others are faster at is decided anew.
 ATTEMPTS = 10
-
-
-class RefusedError(EngineError):
-    """
-    A plugin, or the engine itself, refuses a write; `errors` has the bad fields.
-    """
-
-    def __init__(self, text: str, errors: Sequence[FieldError] = ()) -> None:
-        super().__init__(text)
-        self.errors = tuple(errors)
 
 
 @attrs.frozen(kw_only=True)
@@ -70,7 +58,14 @@ class SimulatedEngine:
     chance: random.Random
     trace: list[TraceEntry] = attrs.field(factory=list, init=False)
     clients: list[SimulatedClient] = attrs.field(factory=list, init=False)
+    # Submits jobs, waits for them, lets them fail.
+    jobs: SimulatedJobs = attrs.field(init=False)
+    # Set, and made anew, with every event that is committed.
+    _news: trio.Event = attrs.field(factory=trio.Event, init=False)
     _began: float = attrs.field(init=False, factory=trio.current_time)
+
+    def __attrs_post_init__(self) -> None:
+        self.jobs = SimulatedJobs(self)
 
     @classmethod
     async def build(cls, settings: Settings, plugins: PluginHost, chance: random.Random) -> "SimulatedEngine":
@@ -82,6 +77,7 @@ class SimulatedEngine:
         # It has what the node uses of a store; tests hold its parts to the promises of PostgreSQL's.
         node = await Node.build(settings, cast(Store, store), plugins, chance=chance)
         engine = cls(node=node, store=store, chance=chance)
+        store.tables.on_commit = engine._written
         for supervisor in node.supervisors.values():
             supervisor.on_event = engine._happened
         return engine
@@ -135,12 +131,12 @@ class SimulatedEngine:
         """
         Create an episode, as `POST /episodes` does. Raises RefusedError, StoreUnavailableError.
         """
-        given = _checked(decide.parse_new({"title": title, **fields}))
+        given = checked(decide.parse_new({"title": title, **fields}))
         change = decide.create(EpisodeId(new_id()), given, user=UserId(user), now=utc_now())
         await self._validate(user, None, change.episode, {})
-        done = await self.store.episodes.create(change, _author(user))
+        done = await self.store.episodes.create(change, author(user))
         assert isinstance(done, Event)
-        self._committed(done)
+        self.node.feed.committed(done)
         return change.episode
 
     async def change(
@@ -154,16 +150,16 @@ class SimulatedEngine:
         """
         Change some fields, as `PATCH /episodes/{id}` does. Raises RefusedError, StoreUnavailableError.
         """
-        given = _checked(decide.parse_patch(fields))
+        given = checked(decide.parse_patch(fields))
         for _ in range(ATTEMPTS):
             current = await self.episode(episode)
             change = decide.update(current, given, now=utc_now())
             if change is None:
                 return current
             await self._validate(user, current, change.episode, headers or {})
-            event = await self.store.episodes.update(change, _author(user))
+            event = await self.store.episodes.update(change, author(user))
             if event is not None:
-                self._committed(event)
+                self.node.feed.committed(event)
                 return change.episode
         raise RefusedError(f"episode {episode} is changed by too many at once")
 
@@ -172,10 +168,10 @@ class SimulatedEngine:
         Delete an episode. Raises RefusedError, StoreUnavailableError.
         """
         current = await self.episode(episode)
-        event = await self.store.episodes.delete(current, decide.delete(current), _author(user))
+        event = await self.store.episodes.delete(current, decide.delete(current), author(user))
         if event is None:
             raise RefusedError(f"episode {episode} was changed meanwhile")
-        self._committed(event)
+        self.node.feed.committed(event)
 
     async def episode(self, episode: str) -> Episode:
         """
@@ -194,8 +190,8 @@ class SimulatedEngine:
         """
         await self.store.tables.reach()
         draft = EventDraft(type=type, data=data)
-        [event] = self.store.tables.append([(episode_topic(EpisodeId(episode)), draft, _author(user))])
-        self._committed(event)
+        [event] = self.store.tables.append([(episode_topic(EpisodeId(episode)), draft, author(user))])
+        self.node.feed.committed(event)
         return event
 
     async def http(
@@ -239,6 +235,12 @@ class SimulatedEngine:
             while any(not self._is_settled(name) for name in self.node.effects):  # noqa: ASYNC110 -- virtual
                 await trio.sleep(0.01)
 
+    async def wait_committed(self) -> None:
+        """
+        Wait until the next event is committed. The caller has a deadline.
+        """
+        await self._news.wait()
+
     def crash_episode(self, episode: str) -> None:
         """
         Let an episode's actor crash, if it runs.
@@ -267,9 +269,10 @@ class SimulatedEngine:
             tables.broken = tables.loses_answers = False
             self.note("outage", "ends")
 
-    def _committed(self, event: Event) -> None:
+    def _written(self, event: Event) -> None:
         self.note("committed", event.type, event.topic, event.offset, event.id)
-        self.node.feed.committed(event)
+        self._news.set()
+        self._news = trio.Event()
 
     def _happened(self, event: SupervisorEvent) -> None:
         self.note("child", event.supervisor, event.child, event.what.value, *_kind_of(event.error))
@@ -287,30 +290,6 @@ class SimulatedEngine:
         )
         if errors:
             raise RefusedError("; ".join(f"{error.field}: {error.message}" for error in errors), errors)
-
-
-def identity(user: str, role: str) -> Identity:
-    """
-    A person, by id and role.
-    """
-    known = Role.named(role)
-    if known is None:
-        raise ValueError(f"role must be viewer, editor or operator, not {role!r}")
-    return Identity(user=UserId(user), name=user.partition("@")[0].title(), role=known)
-
-
-def _author(user: str) -> Author:
-    return Author(user=UserId(user), request=Request(mutation_id=new_id()))
-
-
-def _checked(fields: Mapping[str, Any] | Invalid) -> Mapping[str, Any]:
-    if isinstance(fields, Invalid):
-        raise RefusedError(_told(fields.errors), fields.errors)
-    return fields
-
-
-def _told(errors: Iterable[FieldError]) -> str:
-    return "; ".join(f"{error.field}: {error.message}" for error in errors)
 
 
 def _kind_of(error: Exception | None) -> list[str]:

@@ -13,6 +13,9 @@ from engine.store.cursors import CursorMovedError, Cursors, EffectTransaction, F
 from engine.store.episode_list import EpisodeList, ListQuery
 from engine.store.episodes import Episodes, Idempotency, Replay
 from engine.store.events import EventLog
+from engine.store.job_list import JobList
+from engine.store.job_transaction import JobTransaction
+from engine.store.jobs import Jobs
 from engine.store.memory import (
     MemoryCompositions,
     MemoryEpisodeList,
@@ -21,6 +24,9 @@ from engine.store.memory import (
     MemoryPresence,
     MemoryRecords,
 )
+from engine.store.memory_job_list import MemoryJobList
+from engine.store.memory_job_transaction import MemoryJobTransaction
+from engine.store.memory_jobs import MemoryJobs
 from engine.store.memory_plugins import MemoryCursors, MemoryTransaction
 from engine.store.memory_store import MemoryStore
 from engine.store.presence import PresenceRows
@@ -50,6 +56,9 @@ async def both(request, store) -> AsyncIterator[Studio]:
         (MemoryPresence, PresenceRows),
         (MemoryCursors, Cursors),
         (MemoryTransaction, EffectTransaction),
+        (MemoryJobs, Jobs),
+        (MemoryJobList, JobList),
+        (MemoryJobTransaction, JobTransaction),
     ],
 )
 def test_what_the_memory_store_has_is_called_like_the_other_s(memory, postgres):

@@ -8,8 +8,17 @@ import trio
 from engine.domain import job as decide
 from engine.domain.event import EpisodeId
 from engine.store.episodes import Idempotency, Replay
+from engine.store.memory_store import MemoryStore
 from tests.contract.crew import Crew, new_job
 from tests.contract.studio import ALICE, PATIENCE
+
+
+@pytest.fixture(params=["postgres", "memory"])
+def store(request, store):
+    """
+    The database, or what stands for it on a virtual clock: the same promises.
+    """
+    return store if request.param == "postgres" else MemoryStore.empty()
 
 
 @pytest.fixture
