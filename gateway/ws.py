@@ -96,6 +96,8 @@ class Connection:
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _closing: Closing | None = attrs.field(default=None, init=False)
     _push: Callable[[bytes], bool] = attrs.field(init=False)
+    # Of a connection without an outlet of its own.
+    _queue: QueueOutlet | None = attrs.field(default=None, init=False)
     _format: FramedJson | JsonLines = attrs.field(init=False)
     _bucket: Bucket = attrs.field(init=False)
 
@@ -115,7 +117,7 @@ class Connection:
             await self._serve(direct, token)
             return
         queue = QueueOutlet(limit=self.gateway.node.settings.realtime.outlet_backlog, split=JSON_LINES.split)
-        self._format = JSON_LINES
+        self._queue, self._format = queue, JSON_LINES
         async with trio.open_nursery() as nursery:
             nursery.start_soon(queue.write, self._send_text)
             nursery.start_soon(self._watch_queue, queue)
@@ -329,7 +331,7 @@ class Connection:
             protocol.FORBIDDEN,
         )
         after = self.gateway.node.settings.server.reconnect_after + closing.later if comes_back else 0.0
-        self._reply(
+        await self._say_last(
             protocol.bye(
                 closing.code,
                 closing.reason,
@@ -340,6 +342,14 @@ class Connection:
         )
         reason = closing.reason.encode()[:REASON_BYTES].decode(errors="ignore")
         await self.send({"type": "websocket.close", "code": closing.code, "reason": reason})
+
+    async def _say_last(self, payload: bytes) -> None:
+        if self._queue is None:
+            self._reply(payload)
+            return
+        # The close frame does not wait in the queue, and would overtake it.
+        with trio.move_on_after(self.gateway.node.settings.realtime.outlet_deadline):
+            await self._queue.finish(self._format.wrap(payload))
 
     async def _send_text(self, text: str) -> None:
         await self.send({"type": "websocket.send", "text": text})
