@@ -247,7 +247,7 @@ class Connection:
             return
         try:
             payload = protocol.ok(ref, result=said)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             self._answer(ref, Refusal("failed", f"the plugin's answer is no JSON: {error}"))
         else:
             self._reply(payload)

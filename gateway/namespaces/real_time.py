@@ -252,7 +252,7 @@ class RealTimeNamespace:
                 reply: Reply[Any] = Reply()
                 session.call(wanted.name, wanted.args, reply.set)
                 said = await reply.wait()
-                return said if isinstance(said, Refusal) else {"result": _json(said)}
+                return said if isinstance(said, Refusal) else _result(said)
             case "refresh":
                 return self._refresh(socket, session, msgspec.convert(given, _Refresh).token)
             case "ping":
@@ -303,11 +303,11 @@ class RealTimeNamespace:
             raise _refused(protocol.NOT_AUTHENTICATED, str(error)) from None
 
 
-def _json(said: Any) -> Any:
+def _result(said: Any) -> Refusal | dict[str, Any]:
     try:
-        return msgspec.to_builtins(said)
-    except (TypeError, ValueError) as error:
-        raise EngineError(f"the plugin's answer is no JSON: {error}") from None
+        return {"result": msgspec.json.decode(msgspec.json.encode(said))}
+    except (TypeError, ValueError, RecursionError) as error:
+        return Refusal("failed", f"the plugin's answer is no JSON: {error}")
 
 
 def say_bye(socket: Socket, code: int, reason: str, after: float) -> None:

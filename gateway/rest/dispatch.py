@@ -92,6 +92,8 @@ class Dispatch:
             return _refused(request, error).response(request.id)
 
     def _handler(self, request: Request) -> tuple[Handler, Mapping[str, Any]] | None:
+        if "\x00" in request.path:
+            raise Problem(400, "a path must not contain the NUL character")
         try:
             rule, arguments = self._routes.match(request.path, request.method, return_rule=True)
         except RequestRedirect:

@@ -46,5 +46,6 @@ def _family(name: str, plugin: str, metric: PluginMetric) -> Metric:
             bounds = [*map(str, metric.buckets), "+Inf"]
             for key, counts in metric.counts.copy().items():
                 buckets = list(zip(bounds, accumulate(counts), strict=True))
-                histogram.add_metric(key, buckets, metric.sums[key])
+                # A thread may have counted it and not summed it up yet.
+                histogram.add_metric(key, buckets, metric.sums.get(key, 0.0))
             return histogram

@@ -63,14 +63,16 @@ def blueprint(at: Edge) -> Blueprint:
 
 
 def _response(plugin: str, said: Any) -> Response:
-    if not isinstance(said, HttpResponse) or not 200 <= said.status <= 599:
+    if not isinstance(said, HttpResponse):
         raise Problem(500, f"plugin {plugin} answered {type(said).__name__}, which is no HttpResponse")
+    if not isinstance(said.status, int) or not 200 <= said.status <= 599:
+        raise Problem(500, f"plugin {plugin} answered the status {said.status!r}; 200 to 599 are some")
     headers = dict(_SANDBOX)
     try:
         body, kind = _body(said.body)
         headers["Content-Type"] = kind
         headers |= _checked(said.headers)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise Problem(500, f"plugin {plugin} gave an answer that cannot be sent: {error}") from error
     return Response(body, said.status, headers)
 
@@ -86,8 +88,12 @@ def _body(body: Any) -> tuple[bytes, str]:
 
 
 def _checked(headers: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(headers, Mapping):
+        raise TypeError(f"headers map names to values; {type(headers).__name__} does not")
     checked = {}
     for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"the header {name!r} and its value {value!r} must be texts")
         if not (name.isascii() and name.replace("-", "").isalnum()):
             raise ValueError(f"{name!r} is no name of a header")
         if not (value.isascii() and value.isprintable()):
