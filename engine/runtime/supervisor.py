@@ -259,7 +259,7 @@ class Supervisor:
             for later in reversed(self._others(child, later=True)):
                 await self._end(later, again=True)
             child.stops_rest = False
-        if child.born is None:
+        if child.born is None and not child.held:
             # It is due at once, and of some kinds there are thousands a second.
             await trio.lowlevel.checkpoint_if_cancelled()
         else:

@@ -266,6 +266,27 @@ async def test_a_child_that_waits_for_its_restart_is_stopped_at_once(nursery, au
     assert child.diary == ["child starts"]
 
 
+async def test_a_child_that_is_parked_before_it_has_begun_does_not_begin(nursery, autojump_clock):
+    """
+    As an operator may, of one that was started on demand a moment ago; resumed, it lives its first life.
+    """
+    lives = []
+
+    async def live(task_status):
+        lives.append(trio.current_time())
+        task_status.started()
+        await trio.sleep_forever()
+
+    supervisor, _ = await start(nursery)
+    supervisor.start_child_nowait(spec("early", live))
+    assert await supervisor.park_child("early")
+    await trio.sleep(100)
+    assert (lives, states(supervisor)) == ([], {"early": "parked"})
+    assert supervisor.resume_child("early")
+    await trio.sleep(1)
+    assert (len(lives), states(supervisor)) == (1, {"early": "running"})
+
+
 async def test_an_error_in_a_clean_up_is_reported_and_stops_nothing(nursery, autojump_clock):
     """
     The child is gone, the error logged and told, and the supervisor goes on.
