@@ -239,10 +239,7 @@ class RealTimeNamespace:
                 return await self._join(socket.user_data, wish)
             case "presence:leave":
                 leave = msgspec.convert(given, _Leave)
-                guest: Guest = socket.user_data
-                if guest.rooms.pop(leave.resource_id, None) is not None:
-                    await self._keep(guest, guest.rooms)
-                return await session.leave(leave.resource_type, leave.resource_id) or {}
+                return await self._leave(socket.user_data, leave)
             case "presence:viewers":
                 page = msgspec.convert(given, _Viewers)
                 found = session.viewers(page.resource_type, page.resource_id, page.after, page.limit)
@@ -269,6 +266,17 @@ class RealTimeNamespace:
         guest.rooms[wish.resource_id] = room
         await self._keep(guest, guest.rooms)
         return {}
+
+    async def _leave(self, guest: Guest, wish: protocol.Leave) -> Refusal | dict[str, Any]:
+        no = await guest.session.leave(wish.resource_type, wish.resource_id)
+        if wish.resource_type == "episode" and wish.resource_id in guest.rooms:
+            # Forgotten when that is kept, and not before: who is told to try again does.
+            await self._keep(
+                guest, {episode: room for episode, room in guest.rooms.items() if episode != wish.resource_id}
+            )
+            del guest.rooms[wish.resource_id]
+            return {}
+        return no or {}
 
     def _refresh(self, socket: Socket, session: Session, token: str) -> Refusal | dict[str, Any]:
         try:

@@ -9,6 +9,8 @@ import pytest
 import trio
 
 from engine.actors.catalog import CatalogActor
+from engine.errors import StoreUnavailableError
+from engine.store.socket_rooms import SocketRooms
 from tests.gateway.engine_line import Probe
 from tests.gateway.node_fixture import RunningNode, until
 from tests.gateway.test_socketio_real_time import ask, event_of, line_to
@@ -273,3 +275,29 @@ async def test_without_recovery_events_have_one_argument(start_greenroom: Start)
     assert list(welcome) == ["sid"]
     await greenroom.create("One")
     assert len(event_of(await probe.receive())) == 2
+
+
+async def test_whoever_could_not_leave_a_room_for_good_can_try_again(
+    greenroom: RunningNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The database is away when that is to be kept; told to try later, the client does, and is not there again.
+    """
+    episode = (await greenroom.create("One"))["id"]
+    visitor = Visitor()
+    await visitor.come(greenroom)
+    room = {"resourceType": "episode", "resourceId": episode}
+    assert await ask(visitor.probe, "presence:join", room) == {"ok": True}
+
+    async def away(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise StoreUnavailableError("the database is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SocketRooms, "keep", away)
+        assert (await ask(visitor.probe, "presence:leave", room))["code"] == "try_later"
+    assert await ask(visitor.probe, "presence:leave", room) == {"ok": True}
+    assert (await ask(visitor.probe, "presence:leave", room))["code"] == "not_present"
+    await visitor.vanish()
+    await visitor.come(greenroom)
+    assert (await ask(visitor.probe, "presence:viewers", room))["code"] == "not_present"
