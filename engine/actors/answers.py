@@ -122,8 +122,10 @@ class Answers:
     async def _ask(self, function: Function, engine: PluginEngine, given: tuple[object, ...]) -> Any:
         plugin, limits = function.owner, self.limits(function.owner)
         try:
-            with trio.move_on_after(limits.answer_budget):
+            with trio.move_on_after(limits.answer_budget) as waiting:
                 await self.prepared[plugin].wait()
+            if waiting.cancelled_caught:
+                return NoAnswer("try_later", f"plugin {plugin} has not prepared itself yet; try again")
             said = await self.runner.run_within(limits.answer_budget, function, engine, *given)
         except OverBudgetError as error:
             self._count_failure(plugin)

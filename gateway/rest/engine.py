@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 import attrs
+import trio
 from prometheus_client import CollectorRegistry
 from quart import Blueprint
 from quart_schema import security_scheme, tag
@@ -19,6 +20,8 @@ from gateway.rest.numbers import numbers
 from gateway.rest.problems import Problem
 
 SHOWN_FAILURES = 10
+# Seconds that a plugin's actor has to end its quarantine.
+PATIENCE = 5.0
 
 
 def blueprint(at: Edge, registry: CollectorRegistry) -> Blueprint:
@@ -66,7 +69,16 @@ def blueprint(at: Edge, registry: CollectorRegistry) -> Blueprint:
         End a plugin's quarantine; it goes on where it stopped. For operators.
         """
         await at.enter(Action.OPERATE, Resource(type="engine"))
-        if not await node.resume_plugin(name):
+        with trio.move_on_after(PATIENCE) as waiting:
+            known = await node.resume_plugin(name)
+        if waiting.cancelled_caught:
+            raise Problem(
+                503,
+                f"plugin {name} did not go on within {PATIENCE:g} s; `greenroom actor list` tells whether it is "
+                "parked, and resumes it",
+                headers={"Retry-After": f"{PATIENCE:.0f}"},
+            )
+        if not known:
             raise _unknown(name)
         return answer(await _plugin(name))
 

@@ -1,5 +1,7 @@
 """Actors restarted, parked and resumed by an operator: nobody is disconnected, nothing is missed."""
 
+from engine.hookspecs import hookimpl
+from gateway.rest import engine
 from tests.gateway.node_fixture import until
 
 OPERATOR = {"role": "operator"}
@@ -71,3 +73,31 @@ async def test_what_cannot_be_restarted_is_refused_with_the_reason(greenroom):
         one["name"] for one in (await greenroom.request("GET", "engine/actors", **OPERATOR)).json["data"]
     }
     assert {"catalog", "feed", "audit", "gateway"} <= names
+
+
+class Broken:
+    """
+    Fails at every event.
+    """
+
+    @hookimpl
+    async def on_event(self, event):
+        raise RuntimeError("a bug")
+
+
+async def test_a_quarantine_that_cannot_be_ended_is_answered_all_the_same(start_greenroom, monkeypatch):
+    """
+    The plugin's actor is parked besides: whoever resumes the plugin is told where to look.
+    """
+    monkeypatch.setattr(engine, "PATIENCE", 0.1)
+    node = await start_greenroom(
+        {"plugins.broken.failures_to_quarantine": 1, "plugins.enabled": []}, plugins={"broken": Broken()}
+    )
+    await node.create()
+    actor = node.node.effects["broken"]
+    await until(lambda: actor.quarantined_at is not None)
+    await do(node, "park", "broken")
+    problem = (await node.request("POST", "engine/plugins/broken/resume", **OPERATOR)).problem(503)
+    assert "greenroom actor list" in problem["detail"]
+    await do(node, "resume", "broken")
+    await until(lambda: actor.failures == 1)

@@ -219,3 +219,35 @@ async def test_what_a_slow_plugin_has_no_room_for_is_dropped_and_counted(start_g
     assert 'greenroom_notices_dropped_total{plugin="watcher"} 2.0' in metrics
     watcher.may_hear.set()
     await until(lambda: actor.told_total == 2)
+
+
+class Late:
+    """
+    Takes its time to prepare itself.
+    """
+
+    def __init__(self):
+        self.ready = trio.Event()
+
+    @hookimpl
+    async def engine_started(self):
+        await self.ready.wait()
+
+    @hookimpl
+    async def call(self):
+        return self.ready.is_set()
+
+
+async def test_a_plugin_is_asked_for_nothing_before_it_has_prepared_itself(start_greenroom):
+    """
+    Whoever asks waits for it as long as for an answer, and is then told to try again.
+    """
+    late = Late()
+    options = {"plugins.late.answer_budget": "50ms", "plugins.late.life_cycle_budget": "1m"}
+    node = await start_greenroom(options, plugins={"late": late})
+    bob = await node.connect()
+    early = await bob.ask(type="call", name="late.anything")
+    assert (early["code"], "prepared" in early["message"]) == ("try_later", True)
+    late.ready.set()
+    await until(lambda: node.node.plugin_tasks.lives["late"].prepared.is_set())
+    assert await bob.ask(type="call", name="late.anything") == {"type": "ok", "result": True}
