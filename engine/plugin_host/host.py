@@ -112,6 +112,8 @@ class PluginHost:
         for other in self.engines:
             if metric_prefix(other) == metric_prefix(name) and other != name:
                 raise PluginError(f"plugin {name}: its metrics would be those of {other}; call it otherwise")
+        if known := self._manager.get_name(plugin) or (name in self.engines and name):
+            raise PluginError(f"plugin {name} is loaded already, as {known}; name it once in plugins.enabled")
         try:
             self._manager.register(plugin, name)
             self._manager.check_pending()

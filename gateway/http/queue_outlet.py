@@ -13,8 +13,8 @@ class QueueOutlet:
     Own what one client has not been sent yet: at most `limit` bytes, besides what was pushed while nothing
     waited: a replay is bounded by who pushes it.
 
-    A client that falls further behind is too slow: nothing more is taken, and `wait_slow` returns. Who has the
-    last word says it by `finish`.
+    A client that falls further behind is too slow: nothing more is taken, and `wait_slow` returns. Who has
+    the last word says it by `finish`.
     """
 
     limit: int

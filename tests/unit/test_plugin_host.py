@@ -63,6 +63,15 @@ def test_a_plugin_that_is_nowhere_is_named_with_what_there_is(host):
         host.load(["actvity"], discover=False)
 
 
+@pytest.mark.parametrize("twice", ["activity", "plugins.activity"])
+def test_a_plugin_that_is_named_twice_is_refused_in_plain_words(host, twice):
+    """
+    Under the same name or another: it would be given each event twice.
+    """
+    with pytest.raises(PluginError, match=f"plugin {twice} is loaded already, as activity; name it once"):
+        host.load(["activity", twice], discover=False)
+
+
 def test_a_plugin_that_cannot_be_imported_is_named(host, tmp_path, monkeypatch):
     """
     A broken module stops the start with its own error, not a traceback.
