@@ -222,6 +222,7 @@ class EpisodeActor:
         if now >= self._silence_at:
             self._silence_at = now + self.times.silence
             self.presence.notice_silence(utc_now())
+            self._notice_lost()
             self._plan_diff()
         if self._diff_at is not None and now >= self._diff_at:
             await self._tell_presence()
@@ -234,6 +235,12 @@ class EpisodeActor:
         meta = self.presence.meta(session, user)
         if self.times.reload_grace and meta is not None:
             self.hub.track(leaving_topic(self.log.topic), session, meta)
+
+    def _notice_lost(self) -> None:
+        # Whoever left while the mailbox was full has waited for room for a while, and then gone unheard.
+        for session, user in self.presence.absent(self.hub.metas(self._there)):
+            if session not in self._leaving:
+                self._leave(session, user)
 
     def _forget_leaving(self, session: SessionId) -> None:
         self._leaving.pop(session, None)

@@ -1,6 +1,6 @@
 """Presence on one resource: which sessions are there, and so which viewers. Pure: no clock, no task."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import datetime, timedelta
 from itertools import islice
 from types import MappingProxyType
@@ -193,6 +193,17 @@ class Presence:
             sessions = self._sessions.get(user)
             if sessions is not None and self._viewer(sessions, now).is_active != shown.is_active:
                 self._touched[user] = None
+
+    def absent(self, there: Container[SessionId]) -> list[tuple[SessionId, UserId]]:
+        """
+        Which sessions are not among those that are there, with their users: nobody has told that they went.
+        """
+        return [
+            (session, user)
+            for user, sessions in self._sessions.items()
+            for session in sessions
+            if session not in there
+        ]
 
     @property
     def total(self) -> int:
