@@ -14,7 +14,7 @@ from engine.domain.event import Event, JobId, Request, UserId
 from engine.domain.fields import Invalid, said
 from engine.domain.job_request import NewJob
 from engine.plugin_host.host import DecisionError
-from engine.sources.reduction import APPLIED, UNCHANGED, Verdict
+from engine.sources.reduction import APPLIED, LATER, UNCHANGED, Verdict
 from engine.store.episodes import Replay
 from engine.store.job_list import JobList
 from engine.store.jobs import Jobs
@@ -110,4 +110,7 @@ class JobReducer:
         if job.unique_key is not None and await self.job_list.unfinished(job.type, job.unique_key):
             log.info("a job with this unique key has not ended yet", type=job.type, key=job.unique_key)
             return UNCHANGED
-        return Verdict("refused", f"there is no episode {job.episode_id}")
+        if job.episode_id is not None and not await self.job_list.has_episode(job.episode_id):
+            return Verdict("refused", f"there is no episode {job.episode_id}")
+        # Nothing stands for it: whoever had the unique key has just ended.
+        return LATER

@@ -199,6 +199,26 @@ async def test_a_second_job_of_a_unique_key_is_not_queued(reduce, crew):
     assert len(await crew.log()) == 1
 
 
+async def test_a_key_that_changes_hands_meanwhile_is_asked_for_again(reduce, crew, store):
+    """
+    Its first job ends between the statement and the look at what stood in the way: that is no refusal.
+    """
+    await reduce([submission(payload={"key": "a"})])
+    (first,) = await crew.claim()
+
+    class Meanwhile:
+        async def submit(self, wanted):
+            done = await store.jobs.submit(wanted)
+            await crew.apply(jobs.completed(first, None))
+            return done
+
+    reduce.jobs = Meanwhile()
+    again = submission(payload={"key": "a"})
+    assert outcomes(await reduce([again])) == ["later"]
+    reduce.jobs = store.jobs
+    assert outcomes(await reduce([again])) == ["applied"]
+
+
 async def test_a_run_elsewhere_is_told_as_one_here_is(reduce, crew, heard):
     """
     Started, progress and completion, each in its turn although they came in one batch.
