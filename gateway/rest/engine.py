@@ -74,8 +74,8 @@ def blueprint(at: Edge, registry: CollectorRegistry) -> Blueprint:
         if waiting.cancelled_caught:
             raise Problem(
                 503,
-                f"plugin {name} did not go on within {PATIENCE:g} s; if `greenroom actor list` shows it parked, "
-                f"`greenroom actor resume {name}` comes first",
+                f"plugin {name} did not go on within {PATIENCE:g} s; "
+                f"if `greenroom actor list` has it parked, `greenroom actor resume {name}` comes first",
                 headers={"Retry-After": f"{PATIENCE:.0f}"},
             )
         if not known:
