@@ -13,7 +13,7 @@ from engine.domain.event import CATALOG, CatalogPosition, Epoch, Event, EventId,
 from engine.domain.presence import SessionId
 from engine.domain.runs import Runs
 from engine.errors import StoreUnavailableError
-from engine.runtime.hub import Format, Outlet
+from engine.runtime.hub import Format, Outlet, hears
 from engine.runtime.mailbox import Mailbox, Reply
 from engine.store.events import EventLog
 
@@ -155,7 +155,8 @@ class CatalogActor:
                     message = await self.mailbox.receive()
                 if message is None:
                     self._position_at = None
-                    await self.hub.publish_fairly(CATALOG, [Reached(topic=CATALOG, position=self.position)])
+                    reached = Reached(topic=CATALOG, position=self.position, heard=self.heard)
+                    await self.hub.publish_fairly(CATALOG, [reached])
                 else:
                     self._turn.extend((message, *self.mailbox.drain_nowait(TURN - 1)))
                     await self._handle_turn()
@@ -208,6 +209,8 @@ class CatalogActor:
 
     def _bring(self, events: tuple[Event, ...]) -> list[Listed]:
         new = []
+        # A feed that was cut off while it handed these over brings them once more.
+        events = tuple(event for event in events if event.place > self.brought)
         for event in events:
             # Whoever has heard this one has heard all before it: they are published in this order.
             self.brought = event.place
@@ -229,6 +232,7 @@ class CatalogActor:
 
     async def _subscribe(self, wish: SubscribeCatalog) -> None:
         missed, recovered = await self._recover(wish.since)
+        missed = [listed for listed in missed if not self._hears_itself(wish.session, listed.event)]
         replay = b"" if wish.opening is None else b"".join(map(wish.format.encode, missed))
         if len(replay) > self.replay_size:
             replay, recovered = b"", False
@@ -243,6 +247,13 @@ class CatalogActor:
         if not opening or wish.outlet.push(opening):
             self.hub.subscribe(CATALOG, wish.session, wish.outlet, wish.format)
         wish.reply.set(None)
+
+    def _hears_itself(self, session: SessionId, event: Event) -> bool:
+        """
+        Whether the session is told of this event by the episode's own actor, or was.
+        """
+        own = self.hub.subscription(event.topic, session)
+        return own is not None and hears(own, event.offset)
 
     async def _recover(self, since: CatalogPosition | None) -> tuple[list[Listed], bool]:
         """

@@ -48,11 +48,12 @@ class Listed:
 @attrs.frozen(kw_only=True)
 class Reached:
     """
-    The catalog's subscribers have heard everything up to this position.
+    The catalog's subscribers have heard everything up to this position; and what of it is beyond.
     """
 
     topic: Topic
     position: CatalogPosition
+    heard: CatalogPosition
 
 
 @attrs.frozen(kw_only=True)

@@ -177,7 +177,8 @@ class TopicLog:
         first = Subscribed(topic=self.topic, recovered=recovered, position=position, snapshot=snapshot)
         # No checkpoint from here on: nothing may be published between the replay and the subscription.
         if wish.outlet.push(wish.format.encode(first) + replay):
-            heard = wish.since.offset if wish.since is not None and recovered else position.offset
+            # Who has recovered has heard all that was before, here: the catalog need not tell it.
+            heard = Offset(0) if recovered else position.offset
             self.hub.subscribe(self.topic, wish.session, wish.outlet, wish.format, after=heard)
             # After the subscription: the hub knows no topic without one, and would forget it.
             self.hub.note_position(self.topic, position.offset)

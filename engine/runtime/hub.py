@@ -315,7 +315,7 @@ class Hub(Generic[E, MetaT, PositionT]):
         if entry is None or not messages:
             return []
         other = None if but_not is None else self._topics.get(but_not)
-        skip = {session for session, one in other.subscriptions.items() if _hears(one, at)} if other else ()
+        skip = {session for session, one in other.subscriptions.items() if hears(one, at)} if other else ()
         shares: list[_Share] = []
         for format, live in entry.pushes.items():
             targets: Collection[_Target] = live.items()
@@ -357,7 +357,10 @@ class Hub(Generic[E, MetaT, PositionT]):
                 self._topics.pop(topic, None)
 
 
-def _hears(subscription: Subscription[E, PositionT], at: PositionT | None) -> bool:
+def hears(subscription: Subscription[E, PositionT], at: PositionT | None) -> bool:
+    """
+    Whether what is published at this position is heard by that subscription; without a position: anything.
+    """
     return at is None or subscription.after is None or subscription.after < at
 
 

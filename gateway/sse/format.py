@@ -34,15 +34,18 @@ class EventStream:
             case Event():
                 at = protocol.position_json(message.position)
                 return record(message.type, protocol.encode_message(message), message.topic, at)
-            case Listed(event=event):
-                return self.encode(event)
+            case Listed(event=event, position=position):
+                # It says nothing of where the stream stands in the episode's own topic.
+                heard = protocol.position_json(position) if position.is_short else None
+                return record(event.type, protocol.encode_message(event), CATALOG, heard)
             case Subscribed():
                 # While what was missed is told, the stream stands where its client stood.
-                position = None if message.recovered else protocol.position_json(message.position)
-                return record("subscribed", protocol.encode_message(message), message.topic, position)
+                stands = None if message.recovered else protocol.position_json(message.position)
+                return record("subscribed", protocol.encode_message(message), message.topic, stands)
             case Reached():
                 # Nothing to show: an id of its own.
-                return record("position", b"", message.topic, protocol.position_json(message.position))
+                reached = message.heard if message.heard.is_short else message.position
+                return record("position", b"", message.topic, protocol.position_json(reached))
             case PresenceUpdate():
                 return record("presence", protocol.encode_message(message))
             case _:

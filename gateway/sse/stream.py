@@ -154,7 +154,8 @@ class Stream:
             max_subscriptions=self.streams.node.settings.limits.subscriptions_per_session,
         )
         try:
-            for topic, position in since.items():
+            # The catalog last: what an episode's own topic tells of what was missed it leaves to that.
+            for topic, position in sorted(since.items(), key=lambda one: one[0] == CATALOG):
                 await self._subscribe(session, topic, position)
             await self._stream(identity, Positions.beginning(since))
         finally:

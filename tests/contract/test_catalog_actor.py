@@ -140,6 +140,18 @@ async def test_told_and_brought_is_once(hall, viewer, steps, turns):
     assert sorted(viewer.offsets) == [1, 2]
 
 
+async def test_brought_twice_is_once(hall, viewer):
+    """
+    A feed that was cut off after the catalog had taken a batch brings it again, with what came since.
+    """
+    hall.tell(brought(1, 2))
+    hall.tell(brought(1, 2))
+    hall.tell(brought(2, 3))
+    await hall.flush()
+    assert viewer.offsets == [1, 2, 3]
+    assert [event.offset for event in hall.actor.ring] == [1, 2, 3]
+
+
 async def test_told_twice_is_once(hall, viewer):
     """
     A writer that repeats itself tells nothing new.
