@@ -11,7 +11,6 @@ import attrs
 import structlog
 import trio
 
-from engine.actors.answers import NoAnswer
 from engine.actors.catalog import SubscribeCatalog
 from engine.actors.episode import Heartbeat, Join, Leave, presence_topic, shown_metas
 from engine.actors.messages import Message, Subscribed
@@ -33,7 +32,7 @@ from engine.domain.event import (
 )
 from engine.domain.presence import STATES, Meta, SessionId, ViewerPage, page
 from engine.errors import ActorStoppedError, EngineError
-from engine.hookspecs import ClientSession, Refused, Resource
+from engine.hookspecs import ClientSession, Resource
 from engine.node import Node
 from engine.runtime.hub import Format, Outlet
 from engine.runtime.mailbox import Reply, ask
@@ -49,8 +48,6 @@ Opening = Callable[[Subscribed], bytes]
 PATIENCE = 5.0
 # An actor that crashes while it is asked is asked once more.
 ATTEMPTS = 2
-# Calls to plugins that one session may have under way.
-CALLS = 16
 # Seconds between two heartbeats that actors are told of, at least.
 HEARTBEAT = 5.0
 
@@ -99,8 +96,6 @@ class Session:
     _chose: bool = attrs.field(default=False, init=False)
     _topics: set[Topic] = attrs.field(factory=set, init=False)
     _present: dict[EpisodeId, Meta] = attrs.field(factory=dict, init=False)
-    # Calls that plugins have not answered yet.
-    _calls: int = attrs.field(default=0, init=False)
     # As plugins were told of it; None until they were.
     _told: ClientSession | None = attrs.field(default=None, init=False)
 
@@ -127,21 +122,6 @@ class Session:
             self._told = ClientSession(id=self.id, identity=self.identity)
             self.node.plugin_tasks.notices.opened(self._told)
         return no
-
-    def call(self, name: str, args: Any, done: Callable[[Any], None]) -> None:
-        """
-        Let a plugin answer; `done` is told the answer, now or later, or a Refusal.
-        """
-
-        def answered(said: Any) -> None:
-            self._calls -= 1
-            done(Refusal(said.code, said.message) if isinstance(said, NoAnswer | Refused) else said)
-
-        if self._calls >= CALLS:
-            done(Refusal("too_many", f"{CALLS} calls of this session are under way; wait for an answer"))
-            return
-        self._calls += 1
-        self.node.plugin_tasks.answers.call(self.identity, name, args, answered)
 
     async def subscribe(self, topic: str, since: Since | None, *, snapshot: bool) -> Refusal | None:
         """

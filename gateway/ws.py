@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, assert_never
 
 import attrs
+import msgspec
 import structlog
 import trio
 
@@ -15,11 +16,11 @@ from engine.errors import EngineError, StoreUnavailableError
 from engine.node import Node
 from gateway import protocol
 from gateway.auth import Authenticator, AuthError
+from gateway.calls import Calls
 from gateway.http.outlet import OUTLET_EXTENSION
 from gateway.http.queue_outlet import QueueOutlet
 from gateway.limits import Bucket, SessionLimit
 from gateway.protocol import FRAMED_JSON, JSON_LINES, BadMessageError, FramedJson, JsonLines, Ref
-from gateway.rest.messages import traceparent_of
 from gateway.session import Refusal, Session, Since
 
 log = structlog.get_logger()
@@ -100,8 +101,11 @@ class Connection:
     _queue: QueueOutlet | None = attrs.field(default=None, init=False)
     _format: FramedJson | JsonLines = attrs.field(init=False)
     _bucket: Bucket = attrs.field(init=False)
+    _calls: Calls = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        header = dict(self.scope["headers"]).get(b"traceparent", b"").decode("latin-1")
+        self._calls = Calls(node=self.gateway.node, traceparent=header)
         limits = self.gateway.node.settings.limits
         self._bucket = Bucket(limits.messages_per_second, limits.message_burst)
 
@@ -222,35 +226,8 @@ class Connection:
         else:
             self._reply(protocol.ok(ref, **answer))
 
-    def _parent_of(self, call: protocol.Call) -> str | None:
-        """
-        The call's place in a trace: its own, or else that of the handshake.
-        """
-        headers = dict(self.scope["headers"])
-        return traceparent_of(call.traceparent or headers.get(b"traceparent", b"").decode("latin-1"))
-
-    def _answering(self, call: protocol.Call) -> Callable[[Any], None]:
-        answer = partial(self._answer_call, call.ref)
-        if (tracer := self.gateway.node.traces.tracer) is None:
-            return answer
-        span = tracer.begin(f"call {call.name}", self._parent_of(call))
-
-        def traced(said: Any) -> None:
-            span.end({}, error=said.code if isinstance(said, Refusal) else None)
-            answer(said)
-
-        return traced
-
-    def _answer_call(self, ref: Ref, said: Any) -> None:
-        if isinstance(said, Refusal):
-            self._answer(ref, said)
-            return
-        try:
-            payload = protocol.ok(ref, result=said)
-        except (TypeError, ValueError, RecursionError) as error:
-            self._answer(ref, Refusal("failed", f"the plugin's answer is no JSON: {error}"))
-        else:
-            self._reply(payload)
+    def _answer_call(self, ref: Ref, answer: msgspec.Raw | Refusal) -> None:
+        self._answer(ref, answer if isinstance(answer, Refusal) else {"result": answer})
 
     async def _next_before(self, expiry: float) -> protocol.ClientMessage:
         with trio.move_on_at(expiry):
@@ -282,7 +259,7 @@ class Connection:
                     "already_connected", "this session is connected; send refresh for a new token"
                 )
             case protocol.Call():
-                session.call(message.name, message.args, self._answering(message))
+                self._calls.begin(session.identity, message, partial(self._answer_call, message.ref))
                 return None
             case protocol.Viewers():
                 found = session.viewers(

@@ -14,15 +14,15 @@ from engine.domain.access import Identity
 from engine.domain.event import CatalogPosition, UserId
 from engine.errors import EngineError, StoreUnavailableError
 from engine.node import Node
-from engine.runtime.mailbox import Reply
 from gateway import protocol
 from gateway.auth import Authenticator, AuthError
+from gateway.calls import Calls
 from gateway.engineio.timers import Timer
 from gateway.limits import SessionLimit
 from gateway.namespaces.frames import SocketIoFormat
 from gateway.namespaces.recovery import Pid
 from gateway.session import Refusal, Session
-from gateway.socketio.socket import ConnectRefused, Socket
+from gateway.socketio.socket import ConnectRefused, Later, Socket
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +58,7 @@ class Guest:
     """
 
     session: Session
+    calls: Calls
     expiry: Timer | None = None
     # What it returns with; None when it is not to recover.
     pid: Pid | None = None
@@ -123,7 +124,8 @@ class RealTimeNamespace:
             format=self._formats[recovers],
             max_subscriptions=self.node.settings.limits.subscriptions_per_session,
         )
-        socket.user_data = Guest(session=session)
+        calls = Calls(node=self.node, traceparent=socket.session.header(b"traceparent"))
+        socket.user_data = Guest(session=session, calls=calls)
         self._sockets.add(socket)
         done = False
         try:
@@ -139,7 +141,7 @@ class RealTimeNamespace:
                 await self._end(socket)
         self._watch_token(socket, identity)
 
-    async def event(self, socket: Socket, name: str, args: list[Any]) -> list[Any] | None:
+    async def event(self, socket: Socket, name: str, args: list[Any]) -> list[Any] | Later | None:
         """
         Do what the client says, and say in the ack whether it was done.
         """
@@ -153,9 +155,7 @@ class RealTimeNamespace:
         except EngineError as error:
             answer = Refusal("refused", str(error))
         session.heartbeat()
-        if isinstance(answer, Refusal):
-            return [{"ok": False, "code": answer.code, "message": answer.message}]
-        return [{"ok": True, **answer}]
+        return answer if isinstance(answer, Later) else _acked(answer)
 
     async def gone(self, socket: Socket, reason: str) -> None:
         """
@@ -231,7 +231,7 @@ class RealTimeNamespace:
 
     async def _handle(
         self, socket: Socket, session: Session, name: str, args: list[Any]
-    ) -> Refusal | dict[str, Any]:
+    ) -> Refusal | dict[str, Any] | Later:
         given = args[0] if args else {}
         match name:
             case "presence:join":
@@ -245,11 +245,7 @@ class RealTimeNamespace:
                 found = session.viewers(page.resource_type, page.resource_id, page.after, page.limit)
                 return found if isinstance(found, Refusal) else protocol.viewers_json(page.resource_id, found)
             case "call":
-                wanted = msgspec.convert(given, _Call)
-                reply: Reply[Any] = Reply()
-                session.call(wanted.name, wanted.args, reply.set)
-                said = await reply.wait()
-                return said if isinstance(said, Refusal) else _result(said)
+                return _call(socket.user_data.calls, session.identity, msgspec.convert(given, _Call))
             case "refresh":
                 return self._refresh(socket, session, msgspec.convert(given, _Refresh).token)
             case "ping":
@@ -311,11 +307,23 @@ class RealTimeNamespace:
             raise _refused(protocol.NOT_AUTHENTICATED, str(error)) from None
 
 
-def _result(said: Any) -> Refusal | dict[str, Any]:
+def _acked(answer: Refusal | dict[str, Any]) -> list[Any]:
+    if isinstance(answer, Refusal):
+        return [{"ok": False, "code": answer.code, "message": answer.message}]
+    return [{"ok": True, **answer}]
+
+
+def _call(calls: Calls, identity: Identity, wanted: protocol.Call) -> Later:
+    return Later(lambda tell: calls.begin(identity, wanted, lambda said: tell(_result(said))))
+
+
+def _result(said: msgspec.Raw | Refusal) -> list[Any]:
+    if isinstance(said, Refusal):
+        return _acked(said)
     try:
-        return {"result": msgspec.json.decode(msgspec.json.encode(said))}
-    except (TypeError, ValueError, RecursionError) as error:
-        return Refusal("failed", f"the plugin's answer is no JSON: {error}")
+        return _acked({"result": msgspec.json.decode(said)})
+    except RecursionError:
+        return _acked(Refusal("failed", "the plugin's answer is nested too deep"))
 
 
 def say_bye(socket: Socket, code: int, reason: str, after: float) -> None:

@@ -21,7 +21,7 @@ from gateway.socketio.packets import (
     Packet,
     encode,
 )
-from gateway.socketio.socket import ConnectRefused, Job, Namespace, Socket
+from gateway.socketio.socket import ConnectRefused, Job, Later, Namespace, Socket
 
 log = structlog.get_logger(__name__)
 
@@ -202,5 +202,11 @@ class SocketServer:
     async def _handle(self, socket: Socket, packet: Packet) -> None:
         name, *args = packet.data
         answer = await socket.namespace.event(socket, str(name), args)
-        if packet.id is not None and answer is not None:
-            socket.ack(packet.id, answer)
+        if isinstance(answer, Later):
+            answer.begin(partial(self._acknowledge, socket, packet.id))
+        elif answer is not None:
+            self._acknowledge(socket, packet.id, answer)
+
+    def _acknowledge(self, socket: Socket, number: int | None, answer: list[Any]) -> None:
+        if number is not None:
+            socket.ack(number, answer)

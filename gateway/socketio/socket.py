@@ -33,6 +33,17 @@ class SocketGoneError(EngineError):
     """
 
 
+@attrs.frozen
+class Later:
+    """
+    An answer to an event that comes when it comes: what the client sends meanwhile does not wait for it.
+
+    `begin` is given whom to tell the answer, once.
+    """
+
+    begin: Callable[[Callable[[list[Any]], None]], None]
+
+
 class Namespace(Protocol):
     """
     What a namespace does with its clients. Calls for one client come one after the other.
@@ -44,7 +55,7 @@ class Namespace(Protocol):
         """
         ...
 
-    async def event(self, socket: "Socket", name: str, args: list[Any]) -> list[Any] | None:
+    async def event(self, socket: "Socket", name: str, args: list[Any]) -> list[Any] | Later | None:
         """
         Handle an event; what is answered is sent as the ack, if the client wants one.
         """

@@ -9,6 +9,7 @@ from tests.browser.chromium import Chromium
 from tests.browser.node_page import node_page
 from tests.browser.socket_page import SocketPage
 from tests.gateway.node_fixture import RunningNode
+from tests.gateway.test_calls import Clerk
 from tests.gateway.test_socketio_namespaces import Echo
 
 # As existing frontends connect.
@@ -102,6 +103,41 @@ async def test_two_tabs_are_one_viewer_until_both_are_closed(
     while (message := await frontend.receive()).get("total") != 1:
         pass
     assert [viewer["userId"] for viewer in message["left"]] == ["bob@example.com"]
+
+
+@pytest.mark.parametrize("options", TRANSPORTS, ids=["default", "websocket", "polling"])
+async def test_a_plugin_answers_calls_in_acks(
+    start_greenroom: Any, page: SocketPage, options: dict[str, Any]
+) -> None:
+    """
+    Its results, its refusals, names that nobody knows; what takes too long is given up by the client alone.
+    """
+    clerk = Clerk()
+    node = await start_greenroom(plugins={"clerk": clerk})
+    await page.connect(url_of(node), {"token": node.token("bob@example.com")}, **options)
+    echoed = {"args": {"a": ["ü"]}, "who": "bob@example.com", "plugin": "clerk"}
+    asked = {"name": "clerk.echo", "args": {"a": ["ü"]}}
+    assert await page.ask("call", asked) == {"ok": True, "result": echoed}
+    assert await page.ask("call", {"name": "clerk.dance"}) == {
+        "ok": False,
+        "code": "no_dancing",
+        "message": "the clerk does not dance",
+    }
+    unknown = await page.ask("call", {"name": "nobody.echo"})
+    assert (unknown["ok"], unknown["code"]) == (False, "unknown_call")
+    given_up = await page.run(
+        """
+        try { return await kept.socket.timeout(50).emitWithAck("call", argument) }
+        catch (error) { return error.message }
+        """,
+        {"name": "clerk.wait"},
+    )
+    assert given_up == "operation has timed out"
+    assert (await page.ask("call", asked))["ok"]
+    clerk.release.set()
+    assert (await page.ask("call", {"name": "clerk.wait", "args": 5})) == {"ok": True, "result": 5}
+    assert await page.run("return kept.socket.connected")
+    await page.run("kept.socket.close()")
 
 
 @pytest.mark.parametrize("options", TRANSPORTS, ids=["default", "websocket", "polling"])
