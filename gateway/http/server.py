@@ -142,7 +142,7 @@ async def _serve_connections(
     """
     connections: set[Connection] = set()
     async with trio.open_nursery() as watching:
-        door = Door(limits)
+        door = traffic.door = Door(limits)
         watching.start_soon(door.keep)
         watching.start_soon(_watch_deadlines, connections)
         async with trio.open_nursery() as nursery:

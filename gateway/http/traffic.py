@@ -14,10 +14,19 @@ class Backlogged(Protocol):
     pending: int
 
 
+class Waited(Protocol):
+    """
+    A place where some wait to be let in.
+    """
+
+    @property
+    def waiting(self) -> int: ...
+
+
 @attrs.define(eq=False)
 class Traffic:
     """
-    Own the counts of connections, closes and answers, and know who is behind.
+    Own the counts of connections, closes and answers, and know who is behind, and who waits.
     """
 
     # Open connections of all kinds, and WebSockets among them.
@@ -29,6 +38,15 @@ class Traffic:
     answers: Counter[int] = attrs.field(factory=Counter)
     # Outlets whose client has not taken everything yet.
     behind: set[Backlogged] = attrs.field(factory=set)
+    # Where WebSockets wait to begin; none before the node serves.
+    door: Waited | None = None
+
+    @property
+    def handshakes(self) -> int:
+        """
+        WebSockets that wait to begin.
+        """
+        return 0 if self.door is None else self.door.waiting
 
     @property
     def backlog(self) -> int:

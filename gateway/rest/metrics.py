@@ -71,6 +71,7 @@ class NodeCollector(Collector):
         traffic = self.traffic
         yield gauge("connections", "Open connections of all kinds.", traffic.connections)
         yield gauge("websockets", "Open WebSockets.", traffic.websockets)
+        yield gauge("handshakes_waiting", "WebSockets that wait to begin.", traffic.handshakes)
         yield gauge("outlets_behind", "Clients that have not taken everything yet.", len(traffic.behind))
         yield gauge("outlet_backlog_bytes", "Bytes that wait for those clients.", traffic.backlog)
         closes = {str(code): count for code, count in traffic.closes.items()}

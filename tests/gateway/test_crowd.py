@@ -1,5 +1,6 @@
 """A crowd that comes or goes at once: who is served meanwhile, what those hear for whom there is no room."""
 
+import re
 import socket
 from collections import Counter
 
@@ -127,3 +128,25 @@ async def test_a_crowd_that_goes_at_once_is_cleared_away_while_others_are_served
     await request.stream.aclose()
     await served.wait_all_ended()
     await served.assert_unharmed()
+
+
+async def test_how_many_wait_to_begin_is_a_metric(greenroom):
+    """
+    While they wait: whoever asks behind them is answered first.
+    """
+    # Each is a client without a token, which is heard of at the WebSocket's beginning only.
+    crowd = come(greenroom, request=HANDSHAKE.format(path="/real-time", more="").encode())
+    (request,) = come(greenroom, 1, b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n")
+    assert 0 < _waiting(await request.receive_response()) <= CROWD
+    for line in crowd:
+        assert b" 101 " in await line.receive_head()
+    await request.send(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n")
+    assert _waiting(await request.receive_response()) == 0
+    await go([*crowd, request])
+
+
+def _waiting(answer):
+    status, body = answer
+    assert status == 200
+    (value,) = re.findall(rb"^greenroom_handshakes_waiting (\S+)$", body, re.MULTILINE)
+    return float(value)
