@@ -100,7 +100,10 @@ static void lose(conn *c) {
     close(c->fd);
 }
 static void put(conn *c, const void *p, size_t size) {
-    if (send(c->fd, p, size, MSG_NOSIGNAL) != (ssize_t)size) lose(c);
+    if (send(c->fd, p, size, MSG_NOSIGNAL) != (ssize_t)size) {
+        fprintf(stderr, "fanload: cannot send (%s)\n", strerror(errno));
+        lose(c);
+    }
 }
 /* Frames of a client are masked; a mask of zeros is a mask. */
 static void put_frame(conn *c, int op, const void *p, size_t size) {
@@ -176,7 +179,11 @@ static size_t parse(conn *c, const uint8_t *b, size_t have, uint64_t t) {
         if (have - at < head + size) break;
         switch (f[0] & 15) {
             case 1: case 2: on_message(c, f + head, size, t); break;
-            case 8: lose(c); break;
+            case 8:
+                fprintf(stderr, "fanload: closed by the server: %d %.*s\n", size < 2 ? 1005 : f[head] << 8 | f[head + 1],
+                        size < 2 ? 0 : (int)size - 2, (const char *)f + head + 2);
+                lose(c);
+                break;
             case 9: put_frame(c, 10, f + head, size); break;
         }
         at += head + size;
@@ -189,6 +196,7 @@ static void on_readable(conn *c) {
     ssize_t got = recv(c->fd, in + have, RECEIVE - have, 0);
     if (got < 0 && errno == EAGAIN) return;
     if (got <= 0) {
+        fprintf(stderr, "fanload: cut off (%s)\n", got ? strerror(errno) : "the end of the stream");
         lose(c);
         return;
     }
