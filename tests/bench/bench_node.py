@@ -15,8 +15,6 @@ from engine.node import Node
 
 # Makes the stamp 19 digits long and unlike any other number: fanload.c.
 TS_BASE = 10**18
-# The publisher's place is before every event of the log, so that the feed takes no notice.
-NOWHERE = LogPlace(0, 0)
 
 _committed = Feed.committed
 _open = Node.open
@@ -42,13 +40,16 @@ async def open_and_publish(*given: object) -> Node:
 
 
 async def _serve(node: Node, listeners: list[trio.SocketListener]) -> None:
+    # Behind all that the catalog was brought, and before all that will be committed.
+    begin = node.catalog.brought
+
     async def publish(stream: trio.SocketStream) -> None:
         rest = b""
         async for data in stream:
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 # As an event of another node comes in; each is of another episode, as in a busy house.
-                node.catalog.mailbox.tell_nowait(Brought((_event(int(line)),)))
+                node.catalog.mailbox.tell_nowait(Brought((_event(begin, int(line)),)))
 
     await trio.serve_listeners(publish, listeners)
 
@@ -56,13 +57,13 @@ async def _serve(node: Node, listeners: list[trio.SocketListener]) -> None:
 _numbers = itertools.count(1)
 
 
-def _event(stamp: int) -> Event:
+def _event(begin: LogPlace, stamp: int) -> Event:
     """
     About 200 bytes as a frame, so with shorter ids than real ones.
     """
     number = next(_numbers)
     return Event(
-        place=NOWHERE,
+        place=LogPlace(begin.xid, begin.seq + number),
         id=EventId(f"e-{number:07}"),
         topic=Topic(f"episode:{number:07}"),
         offset=Offset(1),
