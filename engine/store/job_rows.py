@@ -62,6 +62,45 @@ def job_of_row(row: Row) -> Job:
     )
 
 
+def claimed_job_of_row(row: Row, owner: str) -> Job:
+    """
+    A job that was just claimed, from what claiming leaves open; the rest is what it has set.
+    """
+    (job_id, seq, kind, priority, payload, error, attempt, max_attempts, timeout, run_at, until) = row[:11]
+    (fence, told_seq, unique_key, source, user, request, episode_id, created, started) = row[11:]
+    return Job(
+        id=JobId(job_id),
+        seq=seq,
+        type=kind,
+        state=JobState.RUNNING,
+        priority=priority,
+        payload=payload,
+        result=None,
+        error=error,
+        attempt=attempt,
+        max_attempts=max_attempts,
+        timeout=timeout,
+        next_run_at=run_at,
+        lease_owner=owner,
+        lease_until=until,
+        fence=fence,
+        told_seq=told_seq,
+        unique_key=unique_key,
+        cancel_requested_at=None,
+        cancel_requested_by=None,
+        progress=None,
+        message=None,
+        source=source,
+        submitted_by=UserId(user),
+        request=Request(**request),
+        episode_id=None if episode_id is None else EpisodeId(episode_id),
+        created_at=created,
+        updated_at=started,
+        started_at=started,
+        finished_at=None,
+    )
+
+
 def started_event(job: Job, row: Row, epoch: Epoch) -> Event:
     """
     The event that says that a job was claimed, from the job and where the event stands.
@@ -105,9 +144,9 @@ def new_job_params(job: NewJob) -> dict[str, Any]:
 
 def change_params(change: JobChange) -> dict[str, Any]:
     """
-    A transition, as an item of the parameter `changes`.
+    A transition, as an item of the parameter `changes`; what it does not say is null there.
     """
-    return {
+    params = {
         "job": change.job,
         "expects": [state.value for state in change.expects],
         "fence": change.fence,
@@ -130,6 +169,7 @@ def change_params(change: JobChange) -> dict[str, Any]:
         "progress": change.progress,
         "message": change.message,
     }
+    return {name: value for name, value in params.items() if value is not None}
 
 
 def request_json(request: Request) -> dict[str, Any]:

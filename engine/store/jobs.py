@@ -14,7 +14,7 @@ from engine.domain.job_request import NewJob
 from engine.errors import EngineError, StoreUnavailableError
 from engine.store.episodes import Idempotency, Replay
 from engine.store.events import event_of_row
-from engine.store.job_rows import change_params, job_of_row, new_job_params, started_event
+from engine.store.job_rows import change_params, claimed_job_of_row, new_job_params, started_event
 from engine.store.postgres import Database
 from engine.store.queries import queries
 from engine.store.trio_psycopg import TrioConnection
@@ -124,7 +124,7 @@ class Jobs:
             "epoch": self.epoch,
         }
         rows = await self.database.fetch(_SQL["claim"], params)
-        jobs = [job_of_row(row[_PLACE_COLUMNS:]) for row in rows]
+        jobs = [claimed_job_of_row(row[_PLACE_COLUMNS:], owner) for row in rows]
         return Claimed(
             jobs=jobs,
             events=[

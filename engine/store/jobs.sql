@@ -94,14 +94,14 @@ with open as materialized (
     select id from episodes
     where id = any (array (select episode_id from chosen)) order by id for no key update
 ), jobs as (
-    update processing_queue as job
-    set state = 'running', attempt = job.attempt + 1, fence = job.fence + 1, lease_owner = %(owner)s,
+    update processing_queue
+    set state = 'running', attempt = attempt + 1, fence = fence + 1, lease_owner = %(owner)s,
         lease_until = clock_timestamp() + make_interval(secs => %(lease)s),
         cancel_requested_at = null, cancel_requested_by = null, progress = null, message = null,
         started_at = statement_timestamp(), finished_at = null, updated_at = statement_timestamp()
-    from chosen left join locked on locked.id = chosen.episode_id
-    where job.id = chosen.id and job.id = any (array (select id from chosen))
-    returning job.*
+    where id = any (array (select id from chosen)) and (select count(*) from locked) >= 0
+    returning id, seq, type, priority, payload, error, attempt, max_attempts, timeout, next_run_at, lease_until,
+              fence, external_seq, unique_key, source, submitted_by, request, episode_id, created_at, started_at
 ), counts as (
     select episode_id, count(*) as many from jobs group by episode_id
 ), heads as (
@@ -113,31 +113,31 @@ with open as materialized (
     update topic_logs set log_offset = log_offset + many
     from counts where topic = 'jobs' and counts.episode_id is null
     returning log_offset - many as before
-), placed as (
-    select jobs.*, gen_random_uuid() as event_id,
-           row_number() over (partition by episode_id order by priority desc, next_run_at, seq) as nth
-    from jobs
+), ordered as (
+    select jobs.*, head.id as head, before + row_number() over (
+        partition by episode_id order by priority desc, next_run_at, seq) as topic_offset
+    from jobs join (select id, before from heads union all select null, before from common_head) as head
+         on head.id is not distinct from jobs.episode_id
+    order by head, topic_offset
+), placed as materialized (
+    select log_place() as xid, nextval('events_seq_seq') as event_seq, gen_random_uuid() as event_id,
+           date_trunc('milliseconds', started_at) as event_at, *
+    from ordered
 ), written as (
-    insert into events (xid, id, topic, topic_offset, epoch, type, data, "user", request, created_at)
-    select log_place(), event_id, case when head.id is null then 'jobs' else 'episode:' || head.id end,
-           before + nth, %(epoch)s, 'job_processor_started',
-           jsonb_build_object('job', job_facts(placed.id, type, state, attempt, max_attempts, progress, episode_id,
-                                           submitted_by)),
-           submitted_by, request, date_trunc('milliseconds', statement_timestamp())
-    from placed join (select id, before from heads union all select null, before from common_head) as head
-         on head.id is not distinct from placed.episode_id
-    order by head.id, nth
-    returning xid, seq, id, topic_offset, created_at
+    insert into events (xid, seq, id, topic, topic_offset, epoch, type, data, "user", request, created_at)
+    overriding system value
+    select xid, event_seq, event_id, case when head is null then 'jobs' else 'episode:' || head end,
+           topic_offset, %(epoch)s, 'job_processor_started',
+           jsonb_build_object('job', job_facts(id, type, 'running', attempt, max_attempts, null, episode_id,
+                                               submitted_by)),
+           submitted_by, request, event_at
+    from placed
 )
-select written.xid::text::bigint, written.seq, written.id::text, written.topic_offset, written.created_at,
-       placed.id::text, placed.seq, placed.type, placed.state, placed.priority, placed.payload, placed.result,
-       placed.error, placed.attempt, placed.max_attempts, placed.timeout, placed.next_run_at, placed.lease_owner,
-       placed.lease_until, placed.fence, placed.external_seq, placed.unique_key, placed.cancel_requested_at,
-       placed.cancel_requested_by, placed.progress, placed.message, placed.source, placed.submitted_by,
-       placed.request, placed.episode_id::text, placed.created_at, placed.updated_at, placed.started_at,
-       placed.finished_at
-from written join placed on placed.event_id = written.id
-order by placed.priority desc, placed.next_run_at, placed.seq
+select xid::text::bigint, event_seq, event_id::text, topic_offset, event_at,
+       id::text, seq, type, priority, payload, error, attempt, max_attempts, timeout, next_run_at, lease_until,
+       fence, external_seq, unique_key, source, submitted_by, request, episode_id::text, created_at, started_at
+from placed
+order by priority desc, next_run_at, seq
 
 -- name: apply
 -- Transitions that were decided elsewhere; of those whose job is not as expected any more, nothing happens.
