@@ -1,6 +1,6 @@
 """Hub: topic → outlets, the fan-out; knows nothing of connections, tasks or what the messages mean."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 import attrs
@@ -14,8 +14,12 @@ E_contra = TypeVar("E_contra", contravariant=True)
 MetaT = TypeVar("MetaT")
 PositionT = TypeVar("PositionT", bound=int)
 
-# 256 pushes take about 4 ms where each is a system call: what a heartbeat can wait for.
-PUSHES_BETWEEN_CHECKPOINTS = 256
+# A publication lets other tasks run when it has taken this long, in seconds: what a heartbeat can wait for.
+TURN = 0.002
+# It looks at the clock after so many pushes, each a system call of some microseconds ...
+PUSHES_BETWEEN_LOOKS = 128
+# ... and lets the others run after so many whatever the clock says.
+PUSHES_BETWEEN_CHECKPOINTS = 1024
 
 
 class Outlet(Protocol):
@@ -74,9 +78,9 @@ class HubStatistics:
 
 _Push = Callable[[bytes], bool]
 _Pushes = dict[SessionId, _Push]
-_Target = tuple[SessionId, _Push]
-# What to push for one format, all its subscribers, and those of them to serve.
-_Share = tuple[bytes, _Pushes, Collection[_Target]]
+# What to push for one format, all its subscribers, and those of them to serve: flat lists, for among
+# thousands of outlets what costs is how much memory each push touches.
+_Share = tuple[bytes, _Pushes, Sequence[SessionId], Sequence[_Push]]
 # Who refused, and among whom to look whether it is still subscribed the same way.
 _Gone = tuple[_Pushes, SessionId, _Push]
 
@@ -188,12 +192,12 @@ class Hub(Generic[E, MetaT, PositionT]):
         """
         delivered = 0
         gone: list[_Gone] = []
-        for data, live, targets in self._shares(topic, messages, but_not, at):
-            for session, push in targets:
+        for data, live, sessions, pushes in self._shares(topic, messages, but_not, at):
+            for session, push in zip(sessions, pushes, strict=True):
                 if not push(data):
                     gone.append((live, session, push))
-            delivered += len(targets)
-            self._bytes_total += len(data) * len(targets)
+            delivered += len(pushes)
+            self._bytes_total += len(data) * len(pushes)
         delivered -= len(gone)
         self._count(topic, messages, delivered, gone)
         return delivered
@@ -207,7 +211,7 @@ class Hub(Generic[E, MetaT, PositionT]):
         at: PositionT | None = None,
     ) -> int:
         """
-        The same, letting other tasks run after every 256 pushes.
+        The same, letting other tasks run every few milliseconds.
 
         It serves those who are subscribed now, except who leaves meanwhile. Cancellation comes before the
         first push or not at all: the rest is bounded, and half a delivery could not be repaired.
@@ -215,15 +219,10 @@ class Hub(Generic[E, MetaT, PositionT]):
         await trio.lowlevel.checkpoint_if_cancelled()
         delivered = 0
         gone: list[_Gone] = []
-        # Flat lists: among thousands of outlets, what costs is how much memory each push touches.
-        shares = [
-            (data, live, [session for session, _ in now], [push for _, push in now])
-            for data, live, now in self._shares(topic, messages, but_not, at)
-        ]
-        changes = self._changes
-        for data, live, sessions, pushes in shares:
-            for start in range(0, len(pushes), PUSHES_BETWEEN_CHECKPOINTS):
-                part = slice(start, start + PUSHES_BETWEEN_CHECKPOINTS)
+        changes, began, pushed = self._changes, trio.current_time(), 0
+        for data, live, sessions, pushes in self._shares(topic, messages, but_not, at):
+            for start in range(0, len(pushes), PUSHES_BETWEEN_LOOKS):
+                part = slice(start, start + PUSHES_BETWEEN_LOOKS)
                 batch = pushes[part]
                 # Somebody left while the others ran.
                 if self._changes != changes:
@@ -234,7 +233,11 @@ class Hub(Generic[E, MetaT, PositionT]):
                 if refused := [push for push in batch if not push(data)]:
                     now = zip(sessions[part], pushes[part], strict=True)
                     gone += [(live, session, push) for session, push in now if push in refused]
-                await trio.lowlevel.cancel_shielded_checkpoint()
+                pushed += len(batch)
+                if pushed >= PUSHES_BETWEEN_CHECKPOINTS or trio.current_time() - began >= TURN:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                    began, pushed = trio.current_time(), 0
+        await trio.lowlevel.cancel_shielded_checkpoint()
         delivered -= len(gone)
         self._count(topic, messages, delivered, gone)
         return delivered
@@ -318,13 +321,14 @@ class Hub(Generic[E, MetaT, PositionT]):
         skip = {session for session, one in other.subscriptions.items() if hears(one, at)} if other else ()
         shares: list[_Share] = []
         for format, live in entry.pushes.items():
-            targets: Collection[_Target] = live.items()
+            sessions, pushes = list(live), list(live.values())
             if skip:
-                targets = [target for target in targets if target[0] not in skip]
-            data = b"".join([format.encode(message) for message in messages]) if targets else b""
+                sessions = [session for session in live if session not in skip]
+                pushes = [live[session] for session in sessions]
+            data = b"".join([format.encode(message) for message in messages]) if pushes else b""
             # To some kinds of client a message says nothing.
             if data:
-                shares.append((data, live, targets))
+                shares.append((data, live, sessions, pushes))
         return shares
 
     def _count(self, topic: Topic, messages: Sequence[E], delivered: int, gone: list[_Gone]) -> None:

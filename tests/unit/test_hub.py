@@ -142,7 +142,7 @@ async def test_an_outlet_that_is_gone_is_dropped_after_the_others_were_served(hu
 
 async def test_other_tasks_run_while_a_large_topic_is_served(hub, nursery):
     """
-    After every 256 pushes; who unsubscribes meanwhile hears nothing more, who subscribes begins afterwards.
+    After so many pushes; who unsubscribes meanwhile hears nothing more, who subscribes begins afterwards.
     """
     format = Marked("")
     clients = [Client() for _ in range(2 * PUSHES_BETWEEN_CHECKPOINTS + 2)]
