@@ -153,13 +153,18 @@ class Dispatcher:
 
     def _rooms(self) -> tuple[dict[str, int], int]:
         running = sum(self._running.values())
-        limit = max(0, min(self.concurrency - running, 3 * self.concurrency - len(self.runs)))
+        limit = max(0, min(self.concurrency - running, 3 * self.concurrency - len(self.runs), self._half))
         rooms = {
             kind: room
             for kind, runnable in self.runnable.items()
             if (room := runnable.handler.concurrency - self.running(kind)) > 0
         }
         return rooms, limit if rooms else 0
+
+    @property
+    def _half(self) -> int:
+        # While one half runs, the other is claimed: neither the node nor the database waits for the other.
+        return max(1, -(-self.concurrency // 2))
 
     def _patience(self) -> float:
         due = self.source.due_at
