@@ -347,6 +347,9 @@ class Node:
         self.feed.on_committed, self.hub.on_published = committed, published
         for effect in self.effects.values():
             effect.on_handled = traces.handled
+        self.workshop.dispatcher.parts.on_ran = traces.ran
+        if (poller := self.workshop.poller) is not None:
+            poller.reduce = traces.reducing(poller.reduce)
 
     def _retune(self, settings: Settings) -> None:
         """

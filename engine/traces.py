@@ -9,7 +9,10 @@ import attrs
 import trio
 
 from engine.actors.messages import Message, event_in
+from engine.domain.envelope import Envelope
 from engine.domain.event import Event, EventId, Topic
+from engine.domain.job import Job
+from engine.sources.reduction import Reducer, Verdict
 
 # Events whose frames are remembered.
 REMEMBERED = 10_000
@@ -103,7 +106,7 @@ class Traces:
         """
         if self.tracer is None:
             return
-        at = time.time() - (trio.current_time() - began)
+        at = _unix(began)
         for event in events:
             if event.request.traceparent is not None:
                 attributes = {**_about(event), "greenroom.plugin": plugin, "greenroom.batch": len(events)}
@@ -115,6 +118,47 @@ class Traces:
                     error=error,
                 )
 
+    def ran(self, job: Job, began: float, end: Event | None) -> None:
+        """
+        An attempt at a job is over that began at this time of Trio's clock; without an event it was lost.
+        """
+        parent = job.request.traceparent
+        if self.tracer is None or parent is None:
+            return
+        attributes: dict[str, str | int] = {
+            "greenroom.job": job.id,
+            "greenroom.attempt": job.attempt,
+            "greenroom.mutation": job.request.mutation_id,
+            "greenroom.outcome": "lost" if end is None else end.type,
+        }
+        error = "lost" if end is None else end.data.get("error")
+        error = None if error is None else str(error)
+        self.tracer.record(f"job {job.type}", parent, began=_unix(began), attributes=attributes, error=error)
+
+    def reducing(self, reduce: Reducer) -> Reducer:
+        """
+        The same reducer, for which each message is a step of its sender's trace.
+        """
+
+        async def traced(messages: Sequence[Envelope]) -> Sequence[Verdict]:
+            if (tracer := self.tracer) is None:
+                return await reduce(messages)
+            spans = [tracer.begin(f"message {message.type}", message.traceparent) for message in messages]
+            verdicts: Sequence[Verdict | None] = [None] * len(messages)
+            try:
+                verdicts = told = await reduce(
+                    [
+                        attrs.evolve(message, traceparent=span.traceparent)
+                        for message, span in zip(messages, spans, strict=True)
+                    ]
+                )
+            finally:
+                for message, span, verdict in zip(messages, spans, verdicts, strict=True):
+                    _end(span, message, verdict)
+            return told
+
+        return traced
+
     def _of(self, event: EventId) -> Counter[Topic]:
         found = self._frames.get(event)
         if found is None:
@@ -122,6 +166,19 @@ class Traces:
             if len(self._frames) > REMEMBERED:
                 self._frames.popitem(last=False)
         return found
+
+
+def _unix(at: float) -> float:
+    """
+    A time of Trio's clock as a Unix time.
+    """
+    return time.time() - (trio.current_time() - at)
+
+
+def _end(span: Span, message: Envelope, verdict: Verdict | None) -> None:
+    outcome = "failed" if verdict is None else verdict.outcome
+    error = outcome if verdict is None else verdict.reason
+    span.end({"greenroom.mutation": message.id, "greenroom.verdict": outcome}, error=error)
 
 
 def _about(event: Event) -> dict[str, str | int]:

@@ -63,6 +63,8 @@ class JobParts:
     due: Callable[[float], None]
     transaction_budget: float
     chance: random.Random
+    # Told of an attempt that is over: when it began, by Trio's clock, and how it ended; None: it was lost.
+    on_ran: Callable[[Job, float, Event | None], None] | None = attrs.field(default=None, init=False)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -175,6 +177,8 @@ class JobRun:
             if self._writes is not None:
                 await self._writes.rollback()
         self.parts.statistics.count(self.job.type, None if event is None else event.type)
+        if self.parts.on_ran is not None:
+            self.parts.on_ran(self.job, began, event)
 
     async def _attempt(self) -> JobChange | None:
         """

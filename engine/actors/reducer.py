@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import structlog
 
-from engine.actors.reports import Reports, job_of
+from engine.actors.reports import Reports, Told, job_of
 from engine.domain import job_request
 from engine.domain.envelope import Envelope, Report, Submit
 from engine.domain.event import Event, JobId, Request, UserId
@@ -46,13 +46,13 @@ class JobReducer:
         Submissions first, by one statement, because nothing can be reported of a job before it is there.
         """
         submissions: dict[int, tuple[Envelope, Submit]] = {}
-        reports: dict[int, tuple[str, Report]] = {}
+        reports: dict[int, Told] = {}
         for place, message in enumerate(messages):
             match message.body:
                 case Submit() as submission:
                     submissions[place] = message, submission
                 case Report() as report:
-                    reports[place] = message.source, report
+                    reports[place] = Told(message.source, message.traceparent, report)
         verdicts = {**await self._submit(submissions), **await self.reports.hear(reports)}
         return [verdicts[place] for place in range(len(messages))]
 

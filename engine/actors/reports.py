@@ -29,13 +29,24 @@ EXTERNAL_BACKOFF = Backoff(first=1.0, cap=300.0, jitter=1.0)
 EARLY = Verdict("refused", "somebody else still runs the job: the report is ahead of another")
 
 
-Heard = tuple[int, str, Report]
+@attrs.frozen
+class Told:
+    """
+    A report: who sent it, and its place in the sender's trace.
+    """
+
+    sender: str
+    traceparent: str | None
+    report: Report
+
+
+Heard = tuple[int, Told]
 
 
 @attrs.define
 class _Queue:
     """
-    What is to be heard of one job: places in the batch, senders and reports.
+    What is to be heard of one job, with places in the batch.
     """
 
     waiting: deque[Heard] = attrs.field(factory=deque)
@@ -62,19 +73,19 @@ class Reports:
     chance: Random
     _told_at: dict[JobId, float] = attrs.field(factory=dict, init=False)
 
-    async def hear(self, reports: Mapping[int, tuple[str, Report]]) -> dict[int, Verdict]:
+    async def hear(self, reports: Mapping[int, Told]) -> dict[int, Verdict]:
         """
         Commit what they say, and judge each. Raises StoreUnavailableError: they may all be heard again.
         """
         verdicts: dict[int, Verdict] = {}
         queues: dict[JobId, _Queue] = {}
-        for place, (sender, report) in reports.items():
-            queues.setdefault(JobId(report.job_id), _Queue()).waiting.append((place, sender, report))
+        for place, told in reports.items():
+            queues.setdefault(JobId(told.report.job_id), _Queue()).waiting.append((place, told))
         while queues:
             await self._turn(queues, verdicts)
             for job, queue in list(queues.items()):
                 if not queue.waiting:
-                    verdicts |= {place: EARLY for place, _, _ in queue.early}
+                    verdicts |= {place: EARLY for place, _ in queue.early}
                     del queues[job]
         return verdicts
 
@@ -85,10 +96,10 @@ class Reports:
         jobs = await self.job_list.several(list(queues))
         changes: dict[JobId, JobChange] = {}
         for id_, queue in queues.items():
-            place, sender, report = queue.waiting[0]
-            match self._decide(jobs.get(id_), sender, report, queue):
+            place, told = queue.waiting[0]
+            match self._decide(jobs.get(id_), told, queue):
                 case JobChange() as change:
-                    changes[id_] = change
+                    changes[id_] = _in_trace(change, jobs[id_], told.traceparent)
                 case Unheard.EARLY:
                     queue.early.append(queue.waiting.popleft())
                 case Unheard.STALE:
@@ -102,16 +113,16 @@ class Reports:
         )
         for id_ in changes:
             queue = queues[id_]
-            place, _, report = queue.waiting[0]
+            place, told = queue.waiting[0]
             if (event := events.get(id_)) is not None:
                 self.committed(event)
                 if (delay := changes[id_].delay) is not None:
                     self.due(delay)
                 queue.tries = 0
-                if _is_all(event, report):
+                if _is_all(event, told.report):
                     queue.waiting.popleft()
                     verdicts[place] = APPLIED
-                    self._note(id_, report)
+                    self._note(id_, told.report)
                 queue.waiting.extend(queue.early)
                 queue.early.clear()
             elif (tries := queue.tries + 1) < TRIES:
@@ -121,14 +132,13 @@ class Reports:
                 queue.tries = 0
                 verdicts[place] = LATER
 
-    def _decide(
-        self, job: Job | None, sender: str, report: Report, queue: _Queue
-    ) -> JobChange | Unheard | Verdict:
+    def _decide(self, job: Job | None, told: Told, queue: _Queue) -> JobChange | Unheard | Verdict:
+        report = told.report
         if job is None:
             return Verdict("refused", f"there is no job {report.job_id}")
-        if any(_supersedes(later, report) for _, _, later in queue.waiting):
+        if any(_supersedes(later.report, report) for _, later in queue.waiting):
             return UNCHANGED
-        decided = heard(job, report, owner=sender, lease=self.lease, delay=self._delay(job))
+        decided = heard(job, report, owner=told.sender, lease=self.lease, delay=self._delay(job))
         is_progress = isinstance(decided, JobChange) and decided.event.type == "job_progress"
         if is_progress and trio.current_time() < self._told_at.get(job.id, -math.inf) + PROGRESS_INTERVAL:
             return LATER  # by then a newer one may have come
@@ -157,6 +167,15 @@ def job_of(event: Event) -> JobId:
     job = event.data["job"]
     assert isinstance(job, Mapping)
     return JobId(str(job["id"]))
+
+
+def _in_trace(change: JobChange, job: Job, traceparent: str | None) -> JobChange:
+    """
+    The change as a part of the worker's trace, if it named one; else of the submission's.
+    """
+    if traceparent is None:
+        return change
+    return attrs.evolve(change, request=attrs.evolve(job.request, traceparent=traceparent))
 
 
 def _is_all(event: Event, report: Report) -> bool:

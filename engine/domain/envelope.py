@@ -103,6 +103,13 @@ class Envelope:
     traceparent: str | None = None
     body: Submit | Report
 
+    @property
+    def type(self) -> str:
+        """
+        What it is called on the wire: `job.submit`, for one.
+        """
+        return SUBMIT if isinstance(self.body, Submit) else _TYPES[type(self.body.outcome)]
+
 
 def decode(body: str) -> Envelope | Invalid:
     """
@@ -134,7 +141,7 @@ def encode(envelope: Envelope) -> str:
     fields: dict[str, object] = {
         "v": VERSION,
         "id": envelope.id,
-        "type": SUBMIT if isinstance(body, Submit) else _TYPES[type(body.outcome)],
+        "type": envelope.type,
         "source": envelope.source,
         "time": iso(envelope.time),
         "job_id": body.job_id,

@@ -3,6 +3,7 @@
 import uuid
 from random import Random
 
+import attrs
 import pytest
 
 from engine.actors.job_desk import JobDesk
@@ -238,6 +239,23 @@ async def test_a_run_elsewhere_is_told_as_one_here_is(reduce, crew, heard):
     assert await crew.history(job) == ["job_queued", "job_processor_started", "job_progress", "job_completed"]
     assert [event.type for event in heard] == ["job_processor_started", "job_progress", "job_completed"]
     assert (await crew.get(job)).result == {"frames": 24}
+
+
+async def test_what_a_report_leads_to_is_in_the_trace_that_the_worker_names(reduce, crew, heard):
+    """
+    And in the submission's, if it names none; whose write it follows from stays the same.
+    """
+    asked, ran = ("00-" + digit * 32 + "-b7ad6b7169203331-01" for digit in "ab")
+    job = str(uuid.uuid4())
+    wish = attrs.evolve(submission("m1", job_id=job, type=EXTERNAL), traceparent=asked)
+    begun = attrs.evolve(report(job, 1, 1, Started()), traceparent=ran)
+    await reduce([wish, begun, report(job, 1, 2, Completed())])
+    found = [(event.type, event.request.traceparent, event.request.mutation_id) for event in heard]
+    assert found == [
+        ("job_queued", asked, "m1"),
+        ("job_processor_started", ran, "m1"),
+        ("job_completed", asked, "m1"),
+    ]
 
 
 async def test_reports_that_overtake_each_other_lead_to_the_same_end(reduce, crew):

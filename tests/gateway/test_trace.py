@@ -3,7 +3,9 @@
 import pytest
 
 from engine.hookspecs import hookimpl
+from tests.gateway.handlers import Handlers
 from tests.gateway.node_fixture import until
+from tests.gateway.test_socketio_real_time import ask, entered
 
 OPERATOR = {"role": "operator"}
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -95,6 +97,32 @@ class Kept:
         self.collector.spans.append((self.name, self.parent, dict(attributes), error))
 
 
+async def test_every_attempt_at_a_job_is_a_span_below_its_submission(start_greenroom):
+    """
+    With what came of it; events of a job are spans as those of a write are.
+    """
+    node = await start_greenroom(plugins={"handlers": Handlers()})
+    node.may_log_tracebacks = True
+    node.node.traces.tracer = collector = Collector()
+    headers = {"traceparent": PARENT}
+    for kind in ("test.fail", "test.echo"):
+        answer = await node.request("POST", "jobs", {"type": kind, "payload": {}}, headers=headers)
+        assert answer.status == 202
+
+    def of(name):
+        return [span for span in collector.spans if span[0] == name]
+
+    await until(lambda: len(of("job test.fail")) == 3 and of("job test.echo"))
+    for number, (_, parent, about, error) in enumerate(of("job test.fail"), 1):
+        assert parent == PARENT[:-4] + "ee-01"
+        assert (about["greenroom.attempt"], "RuntimeError" in error) == (number, True)
+        assert about["greenroom.outcome"] == ("job_failed" if number == 3 else "job_retry")
+    [(_, _, about, error)] = of("job test.echo")
+    assert (about["greenroom.outcome"], error) == ("job_completed", None)
+    committed = {about["greenroom.type"] for _, _, about, _ in of("commit")}
+    assert committed == {"job_queued", "job_processor_started", "job_retry", "job_failed", "job_completed"}
+
+
 class Answering:
     @hookimpl
     async def call(self, identity, name, args):
@@ -125,3 +153,19 @@ async def test_every_step_of_a_write_is_a_span_below_the_request(start_greenroom
     other = await node.open(headers=handshake)
     await other.ask(type="call", name="echo", args=1)
     assert [span[1] for span in collector.spans if span[0] == "call echo"] == [PARENT, PARENT]
+
+
+async def test_a_call_over_socket_io_is_below_what_its_client_names(start_greenroom):
+    """
+    A refusal is a failure with its code.
+    """
+    node = await start_greenroom(plugins={"answering": Answering()})
+    node.node.traces.tracer = collector = Collector()
+    probe = await entered(node)
+    answer = await ask(probe, "call", {"name": "answering.echo", "args": 1, "traceparent": PARENT})
+    assert answer == {"ok": True, "result": {"got": 1}}
+    await ask(probe, "call", {"name": "nobody.echo", "traceparent": PARENT})
+    assert [(name, parent, error) for name, parent, _, error in collector.spans] == [
+        ("call answering.echo", PARENT, None),
+        ("call nobody.echo", PARENT, "unknown_call"),
+    ]
