@@ -16,7 +16,8 @@ from engine.domain.presence import SessionId
 from engine.runtime.mailbox import ask
 from engine.store.events import EventLog
 from tests.contract.stage import Client, Plain
-from tests.contract.studio import PATIENCE, Studio
+from tests.contract.studio import Studio
+from tests.patience import patience
 
 NEVER = 3600.0
 
@@ -140,7 +141,7 @@ class Lobby:
         """
         Wait until the feed has brought an event; the position then.
         """
-        with trio.fail_after(PATIENCE):
+        with patience():
             while self.actor.brought < event.place:  # noqa: ASYNC110 -- the actor tells nobody
                 await trio.sleep(0.002)
         return self.actor.position
@@ -164,7 +165,7 @@ class Lobby:
             )
 
         begin = len(client.heard)
-        with trio.fail_after(PATIENCE):
+        with patience():
             await ask(self.actor.mailbox, wish)
         return client.heard[begin]
 

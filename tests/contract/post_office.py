@@ -13,7 +13,7 @@ from engine.domain.envelope import Envelope, Submit, encode
 from engine.domain.event import utc_now
 from engine.runtime.backoff import Backoff
 from engine.sources.reduction import Verdict
-from tests.contract.studio import PATIENCE
+from tests.patience import patience
 from tests.queue_service import QueueService, TestQueue
 from tests.sqs_proxy import SqsProxy, between
 
@@ -113,7 +113,7 @@ class PostOffice:
             ended.set()
 
     async def until(self, condition: Callable[[], object]) -> None:
-        with trio.fail_after(PATIENCE):
+        with patience():
             while not condition():  # noqa: ASYNC110 (what others count wakes nobody)
                 await trio.sleep(0.02)
 
@@ -121,7 +121,7 @@ class PostOffice:
         """
         Nothing in the queue, seen or hidden.
         """
-        with trio.fail_after(PATIENCE):
+        with patience():
             while await trio.to_thread.run_sync(self.queue.counts) != (0, 0):  # noqa: ASYNC110 (likewise)
                 await trio.sleep(0.1)
 

@@ -36,7 +36,8 @@ from engine.domain.event import (
 from engine.domain.presence import Meta, SessionId, Viewer
 from engine.runtime.mailbox import Mailbox, Reply, ask
 from engine.store.events import EventLog
-from tests.contract.studio import PATIENCE, Log, Studio
+from tests.contract.studio import Log, Studio
+from tests.patience import patience
 
 
 def catalog_without_store(mailbox: Mailbox[CatalogMessage], hub: Channels) -> CatalogActor:
@@ -141,7 +142,7 @@ class Client:
         """
         Wait until what was heard is enough.
         """
-        with trio.fail_after(PATIENCE):
+        with patience():
             while not is_there(self):
                 await self._pushed.wait()
 
@@ -233,7 +234,7 @@ class Stage:
         Let the actor fail in the turn in which it is told these, and wait until it has.
         """
         self.tell(*before, Crash())
-        with trio.fail_after(PATIENCE):
+        with patience():
             await self.ended.wait()
 
     async def subscribe(
@@ -243,7 +244,7 @@ class Stage:
         Subscribe, from an offset in the present epoch or from a position; the answer that was heard.
         """
         begin = len(client.heard)
-        with trio.fail_after(PATIENCE):
+        with patience():
             await ask(self.mailbox, lambda reply: self.subscribing(client, since, snapshot, reply=reply))
         return client.heard[begin] if client.alive else {}
 
@@ -272,7 +273,7 @@ class Stage:
         """
         Be present, as somebody.
         """
-        with trio.fail_after(PATIENCE):
+        with patience():
             await ask(self.mailbox, lambda reply: self.joining(client, user, state, reply=reply))
 
     def joining(self, client: Client, user: str, state: str = "viewing", *, reply: Reply[None]) -> Join:

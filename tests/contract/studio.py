@@ -30,9 +30,8 @@ from engine.store.events import Author, EventLog
 from engine.store.postgres import Database, Row
 from engine.store.store import Store
 from engine.store.trio_psycopg import TrioConnection
+from tests.patience import PATIENCE, patience
 
-# What a test may wait for, in seconds, before it is said to hang: generous, because machines are busy.
-PATIENCE = 20
 ALICE = Author(user=UserId("alice@example.com"), request=Request(mutation_id="m", ip="127.0.0.1"))
 WAITING = """
 select backend_xid::text from pg_stat_activity
@@ -154,7 +153,7 @@ class Studio:
         """
         Wait until somebody waits for somebody else's transaction; its transaction id, if it has one.
         """
-        with trio.fail_after(PATIENCE):
+        with patience():
             while not (found := await self.rows(WAITING)):  # noqa: ASYNC110 -- no event tells of it
                 await trio.sleep(0.005)
         return found[0]

@@ -14,6 +14,7 @@ from engine.domain.event import CATALOG, Epoch, Event, EventId, LogPlace, Offset
 from engine.domain.presence import SessionId
 from engine.runtime.mailbox import Mailbox, ask
 from tests.contract.stage import catalog_without_store
+from tests.patience import patience
 
 PILOT, OTHER = Topic("episode:pilot"), Topic("episode:other")
 
@@ -57,7 +58,7 @@ class Hall:
         """
         Let a client listen.
         """
-        with trio.fail_after(20):
+        with patience():
             await ask(self.actor.mailbox, lambda reply: subscribing(client, reply, announced=announced))
 
     async def flush(self):

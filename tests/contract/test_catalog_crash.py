@@ -12,6 +12,7 @@ from engine.domain.event import LogPlace
 from engine.runtime.mailbox import Mailbox, Reply
 from tests.contract.stage import Plain, catalog_without_store
 from tests.contract.test_catalog_actor import Hall, brought, subscribing
+from tests.patience import patience
 
 
 @attrs.define(eq=False)
@@ -34,7 +35,7 @@ async def crash(hall: Hall, *messages: Any) -> None:
     """
     Live until the turn with these messages crashes.
     """
-    with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="a bug")), trio.fail_after(20):
+    with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="a bug")), patience():
         async with trio.open_nursery() as nursery:
             await nursery.start(hall.actor.run)
             hall.tell(*messages)

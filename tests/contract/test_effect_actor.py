@@ -9,8 +9,8 @@ import trio
 from engine.actors import effects as module
 from engine.actors.effects import Fed
 from engine.errors import MailboxFullError
-from tests.contract.studio import PATIENCE
 from tests.contract.theatre import START, Theatre, title, write
+from tests.patience import patience
 
 # Order, and once
 
@@ -137,7 +137,7 @@ async def test_a_crash_in_the_middle_of_an_effect_leaves_it_undone_and_to_be_don
 
     await theatre.write("a", "b")
     life = await theatre.start(hang)
-    with trio.fail_after(PATIENCE):
+    with patience():
         await reached.wait()
     life.cancel()
     assert await theatre.written() == []

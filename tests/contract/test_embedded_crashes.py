@@ -15,6 +15,7 @@ import trio
 
 from engine.store import embedded
 from engine.store.embedded import EmbeddedPostgres
+from tests.patience import patience
 
 _ROOT = Path(embedded.__file__).parents[2]
 _QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "16MB"}
@@ -150,7 +151,7 @@ async def test_kill_9_of_the_postmaster_is_mended_under_supervision(
         killed = postgres.pid
         assert killed is not None
         os.kill(killed, signal.SIGKILL)
-        with trio.fail_after(10):
+        with patience():
             await wait_restarted(postgres, killed)
     assert execute(conninfo, "SELECT to_regclass('kept_0')::text, to_regclass('kept_1')::text") == [
         ("kept_0", "kept_1")
@@ -173,7 +174,7 @@ async def test_a_backend_too_busy_to_notice_does_not_keep_it_down(
         killed = postgres.pid
         assert killed is not None
         os.kill(killed, signal.SIGKILL)
-        with trio.fail_after(5):
+        with patience():
             await wait_restarted(postgres, killed)
         assert busy.info.backend_pid not in processes_below(postgres.data_dir)
     nursery.cancel_scope.cancel()
@@ -193,7 +194,7 @@ async def test_supervision_goes_on_while_it_cannot_start(
     assert killed is not None
     os.kill(killed, signal.SIGKILL)
     log = data_dir / "postgres.log"
-    with trio.fail_after(10):
+    with patience():
         while log.read_text().count("could not access the server configuration file") < 2:  # noqa: ASYNC110 - a file tells nobody
             await trio.sleep(0.01)
         hidden.rename(configuration)

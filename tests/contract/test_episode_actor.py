@@ -13,6 +13,7 @@ from engine.actors.episode import Crash
 from engine.domain.event import Epoch, Offset, Position
 from engine.errors import ActorStoppedError, StoreUnavailableError
 from engine.runtime.mailbox import Reply
+from tests.patience import patience
 
 
 @pytest.fixture
@@ -173,7 +174,7 @@ async def test_whoever_asks_in_the_turn_that_crashes_is_told_to_ask_again(stage,
     again = client("again")
     reply = Reply()
     stage.tell(Crash(), stage.subscribing(again, reply=reply))
-    with trio.fail_after(20), pytest.raises(ActorStoppedError):
+    with patience(), pytest.raises(ActorStoppedError):
         await reply.wait()
     assert again.heard == []
     await stage.start()

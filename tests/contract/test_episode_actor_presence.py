@@ -12,6 +12,7 @@ from engine.runtime.child import Restart, RestartPolicy
 from engine.runtime.mailbox import Reply
 from engine.runtime.registry import Registry
 from engine.runtime.supervisor import Supervisor
+from tests.patience import patience
 
 ALICE, BOB, EVE = UserId("alice"), UserId("bob"), UserId("eve")
 
@@ -96,7 +97,7 @@ async def test_changes_without_end_do_not_put_the_diff_off_without_end(stage, al
     It is told a tick after the first change, however many follow.
     """
     bob = client("bob-1")
-    with trio.fail_after(20):
+    with patience():
         while len(alice.presence) < 4:
             await stage.join(bob, BOB, "editing" if len(bob.presence) % 2 else "viewing")
     assert alice.presence[2] == joined(BOB, total=2)
@@ -148,7 +149,7 @@ async def test_whoever_joins_in_the_turn_that_crashes_is_told_to_ask_again(stage
     """
     bob, reply = client("bob-1"), Reply()
     stage.tell(Crash(), stage.joining(bob, BOB, reply=reply))
-    with trio.fail_after(20), pytest.raises(ActorStoppedError):
+    with patience(), pytest.raises(ActorStoppedError):
         await reply.wait()
     await stage.start()
     await stage.join(bob, BOB)
@@ -181,7 +182,7 @@ async def test_an_actor_that_nobody_needs_ends(stage):
     """
     stage.mailbox.idle = 0.05
     await stage.start()
-    with trio.fail_after(20):
+    with patience():
         await stage.ended.wait()
 
 
@@ -198,7 +199,7 @@ async def test_an_actor_that_somebody_needs_lives_until_the_last_one_leaves(stag
         await stage.ended.wait()
     assert not stage.ended.is_set()
     stage.tell(stage.leave(one, ALICE))
-    with trio.fail_after(20):
+    with patience():
         await stage.ended.wait()
 
 
@@ -225,7 +226,7 @@ async def test_between_two_lives_nobody_is_owed_anything_and_the_next_begins_at_
     registry = Registry(supervisor, kind="episode", policy=policy, capacity=16, idle=0.02, start=start)
     await stage.nursery.start(supervisor.run)
     first, second = client("first"), client("second")
-    with trio.fail_after(20):
+    with patience():
         await registry.ask(stage.id, partial(wish, stage, first, None))
         stage.hub.drop_session(first.session)
         while registry.keys():  # noqa: ASYNC110 -- the registry tells nobody

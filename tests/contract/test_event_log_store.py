@@ -9,6 +9,7 @@ import trio
 from engine.domain import composition as compositions
 from engine.domain.event import EpisodeId, LogPlace, Offset, Topic, utc_now
 from engine.store.events import Author, EventLog
+from tests.patience import patience
 
 START = LogPlace(0, 0)
 
@@ -39,7 +40,7 @@ async def test_offsets_are_gapless_whoever_writes_at_once(studio):
             if await studio.compositions.update(draft, _author(created)) is not None:
                 committed[0] += 1
 
-    with trio.fail_after(30):
+    with patience(60):
         async with trio.open_nursery() as nursery:
             for write in (change_episode, change_poster) * 2:
                 nursery.start_soon(write)

@@ -21,6 +21,7 @@ from engine.store.bell import Bell
 from engine.store.postgres import Database
 from tests.contract.stage import catalog_without_store
 from tests.contract.studio import PATIENCE, Log, Studio
+from tests.patience import patience
 
 NEVER = 3600.0
 
@@ -116,7 +117,7 @@ class Kitchen:
         The next so many events that the catalog is brought, by the feed, in however many messages.
         """
         found = []
-        with trio.fail_after(PATIENCE):
+        with patience():
             while len(found) < count:
                 message = await self.catalog.receive()
                 if isinstance(message, Brought):
@@ -170,7 +171,7 @@ async def test_everything_committed_is_handed_on_in_commit_order(kitchen):
     assert await kitchen.brought(4) == events
     assert kitchen.episodes.told(before) == events[3:]
     for mailbox in kitchen.effects:
-        with trio.fail_after(PATIENCE):
+        with patience():
             fed = [await mailbox.receive(), await mailbox.receive()]
         assert list(itertools.chain(*(message.events for message in fed))) == events
         assert all(len(message.events) <= 2 for message in fed)
@@ -220,10 +221,10 @@ async def test_an_episode_without_room_is_told_the_newest_later(kitchen):
     assert await kitchen.brought(4) == events
     assert kitchen.episodes.told(created) == events[:1]
     mailbox = kitchen.episodes.mailboxes[episode_of(created.topic)]
-    with trio.fail_after(PATIENCE):
+    with patience():
         assert await mailbox.receive() == Committed(events[3])
     reads = kitchen.log.reads
-    with trio.fail_after(PATIENCE):
+    with patience():
         while kitchen.log.reads < reads + 3:  # noqa: ASYNC110
             await trio.sleep(0.01)
     assert kitchen.episodes.told(created) == []
@@ -251,7 +252,7 @@ async def test_whoever_cannot_be_told_holds_up_nobody(kitchen, how):
     event = await kitchen.studio.update(episode_of(created.topic))
     kitchen.feed.committed(event)
     assert await kitchen.brought(2) == [created, event]
-    with trio.fail_after(PATIENCE):
+    with patience():
         assert (await kitchen.effects[1].receive()).events == (created, event)
 
 
@@ -293,7 +294,7 @@ async def test_what_an_older_transaction_holds_back_is_told_early_and_brought_la
     async with kitchen.studio.transaction() as late:
         held = await late.create("late")
         events = await kitchen.commit("a", "b")
-        with trio.fail_after(PATIENCE):
+        with patience():
             assert [await kitchen.catalog.receive() for _ in events] == [Told((event,)) for event in events]
         kitchen.log.reads = 0
         await trio.sleep(0.3)
@@ -301,7 +302,7 @@ async def test_what_an_older_transaction_holds_back_is_told_early_and_brought_la
         assert 0 < kitchen.log.reads <= 0.3 / module.HELD_BACK
     assert (brought := await kitchen.brought(3)) == [held, *events]
     assert brought[1] is events[0], "what was told is not read again"
-    with trio.fail_after(PATIENCE):
+    with patience():
         assert (await kitchen.effects[0].receive()).events == (held, *events)
 
 
@@ -325,7 +326,7 @@ async def test_others_are_woken_for_what_is_committed_here_once_in_a_while(kitch
         await kitchen.commit(f"{number}")
         await kitchen.brought(1)
     assert kitchen.bell.rung <= 2
-    with trio.fail_after(PATIENCE):
+    with patience():
         while kitchen.feed._rung < kitchen.feed._told:  # noqa: ASYNC110
             await trio.sleep(0.01)
     assert 1 <= kitchen.bell.rung <= 3
@@ -360,7 +361,7 @@ async def listening(store, conninfo):
     bell = Bell(database=Database(pool=store.background, deadline=PATIENCE), conninfo=conninfo, node="there")
 
     async def heard():
-        with trio.fail_after(PATIENCE):
+        with patience():
             await receiver.receive()
 
     async with trio.open_nursery() as nursery:

@@ -10,7 +10,8 @@ from engine.domain.event import EpisodeId
 from engine.store.episodes import Idempotency, Replay
 from engine.store.memory_store import MemoryStore
 from tests.contract.crew import Crew, new_job
-from tests.contract.studio import ALICE, PATIENCE
+from tests.contract.studio import ALICE
+from tests.patience import patience
 
 
 @pytest.fixture(params=["postgres", "memory"])
@@ -52,7 +53,7 @@ async def test_a_delayed_job_is_claimed_when_it_is_due(crew, store):
     later = await crew.add(delay=3600.0)
     now = await crew.add(delay=0.05)
     assert 3590 < (later.next_run_at - later.created_at).total_seconds() <= 3600
-    with trio.fail_after(PATIENCE):
+    with patience():
         while (due := await store.jobs.look_for_due()) is not None and due < 1000:
             assert await crew.claim(1) == [] or due < 0
             await trio.sleep(max(0.0, due))

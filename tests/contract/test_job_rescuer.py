@@ -13,6 +13,7 @@ from engine.actors.job_rescuer import JobRescuer
 from engine.domain.event import Event
 from engine.store.store import Store
 from tests.contract.crew import Crew
+from tests.patience import patience
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ async def test_a_job_that_cannot_be_rescued_holds_up_no_other(
             both.set()
 
     await nursery.start(rescuer_of(crew, committed).run)
-    with trio.fail_after(30):
+    with patience():
         await both.wait()
     assert {event.data["job"]["id"] for event in told} == {job.id for job in others}
     assert {event.type for event in told} == {"job_failed"}
@@ -92,6 +93,6 @@ async def test_jobs_of_a_former_life_that_cannot_be_rescued_are_not_asked_for_fo
         heard.set()
 
     await nursery.start(rescuer_of(crew, committed, owner="here/2", node="here").run)
-    with trio.fail_after(30):
+    with patience():
         await heard.wait()
     assert [event.data["job"]["id"] for event in told] == [other.id]

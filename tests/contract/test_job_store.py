@@ -12,7 +12,8 @@ from engine.domain.job import JobState
 from engine.store.job_list import JobQuery
 from engine.store.memory_store import MemoryStore
 from tests.contract.crew import Crew, new_job
-from tests.contract.studio import ALICE, PATIENCE
+from tests.contract.studio import ALICE
+from tests.patience import patience
 
 
 @pytest.fixture(params=["postgres", "memory"])
@@ -93,7 +94,7 @@ async def test_of_many_who_claim_at_once_each_gets_other_jobs(crew, store):
             claimed.extend(job.id for job in jobs)
             await own.apply(*[decide.completed(job, name) for job in jobs])
 
-    with trio.fail_after(PATIENCE):
+    with patience():
         while len(claimed) < 200:
             async with trio.open_nursery() as nursery:
                 for number in range(5):

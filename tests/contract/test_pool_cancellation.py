@@ -11,6 +11,7 @@ from engine.store.pool import Pool
 from engine.store.trio_psycopg import CLEANUP_SECONDS, TrioConnection
 from tests.contract.pool_helpers import fill, open_pool, pid_of
 from tests.contract.trio_psycopg_helpers import SLACK_SECONDS, value_of
+from tests.patience import patience
 
 
 async def test_a_cancelled_waiter_takes_no_slot_with_it(postgres_conninfo: str) -> None:
@@ -24,7 +25,7 @@ async def test_a_cancelled_waiter_takes_no_slot_with_it(postgres_conninfo: str) 
                     raise AssertionError("there was none to lend")
             assert scope.cancelled_caught
             assert pool.statistics().waiting == 0
-        with trio.fail_after(2):
+        with patience():
             await pid_of(pool)
 
 
@@ -35,7 +36,7 @@ async def test_a_caller_with_a_deadline_is_back_soon_from_a_server_that_does_not
     pid = await pid_of(pool)
     os.kill(pid, signal.SIGSTOP)
     try:
-        with trio.fail_after(5):
+        with patience():
             with trio.move_on_after(0.05) as scope:
                 async with pool.connection() as connection, connection.transaction():
                     await connection.execute("SELECT 1")

@@ -12,6 +12,7 @@ from engine.store.trio_psycopg import TrioConnection
 from tests.contract.pool_helpers import fill, open_pool, pid_of, terminate
 from tests.contract.relay import Relay
 from tests.contract.trio_psycopg_helpers import value_of
+from tests.patience import patience
 
 # A message of the server as it goes over the wire, with all the fields libpq asks for.
 _FAREWELL = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
@@ -125,7 +126,7 @@ async def test_a_server_that_takes_no_connection_is_away(answer: bytes, nursery:
     port = listeners[0].socket.getsockname()[1]
     conninfo = f"host=127.0.0.1 port={port} dbname=greenroom sslmode=disable gssencmode=disable"
     async with open_pool(conninfo, 1) as pool:
-        with trio.fail_after(5), pytest.raises(StoreUnavailableError, match=r"starting up|too many clients"):
+        with patience(), pytest.raises(StoreUnavailableError, match=r"starting up|too many clients"):
             await pid_of(pool)
         assert pool.statistics().in_use == 0
 
@@ -140,6 +141,6 @@ async def test_a_transaction_whose_node_is_frozen_is_ended_by_the_server(store: 
     with pytest.raises(StoreUnavailableError):
         async with store.handler_pool.connection() as connection:
             await connection.execute("begin; set local idle_in_transaction_session_timeout = 50")
-            with trio.fail_after(30):
+            with patience():
                 await trio.lowlevel.wait_readable(connection.fileno())  # the server's farewell
             await connection.execute("select 1")

@@ -6,7 +6,7 @@ import trio
 from engine.actors import retention as module
 from engine.actors.retention import Retention
 from engine.domain.event import EpisodeId, LogPlace
-from tests.contract.studio import PATIENCE
+from tests.patience import patience
 
 NEVER = 3600.0
 
@@ -149,7 +149,7 @@ async def test_a_round_that_finds_the_database_away_is_no_crash(studio, nursery)
     retention = Retention(log=Away(), age=NEVER, count=1, interval=0.01)
     retention.note(changes[-1])
     await nursery.start(retention.run)
-    with trio.fail_after(PATIENCE):
+    with patience():
         while await left(studio) != {event.topic: [4]}:  # noqa: ASYNC110 -- it tells nobody
             await trio.sleep(0.01)
 

@@ -18,6 +18,7 @@ from tests.contract.trio_psycopg_helpers import (
     value_of,
 )
 from tests.contract.trio_psycopg_operations import OPERATIONS
+from tests.patience import patience
 
 
 async def test_a_cancelled_query_stops_on_the_server_too(
@@ -27,7 +28,7 @@ async def test_a_cancelled_query_stops_on_the_server_too(
     The caller goes on at once, the server does not work for nobody, and the connection is as new.
     """
     pid = connection.info.backend_pid
-    with trio.fail_after(5), trio.CancelScope() as scope:
+    with patience(), trio.CancelScope() as scope:
         nursery.start_soon(cancel_when_busy, observer, pid, scope)
         await connection.execute("SELECT pg_sleep(60)")
     assert scope.cancelled_caught
@@ -69,7 +70,7 @@ async def test_many_statements_or_rows_stop_on_the_server_too(
     """
     Pipelines, copies and streams are cancelled like a single query, and end as Cancelled, not as an error.
     """
-    with trio.fail_after(5), trio.CancelScope() as scope:
+    with patience(), trio.CancelScope() as scope:
         nursery.start_soon(cancel_when_busy, observer, connection.info.backend_pid, scope)
         await operation(connection)
     assert scope.cancelled_caught
@@ -86,7 +87,7 @@ async def test_a_query_is_cancelled_without_libpq_17_too(
     An older libpq can only cancel by blocking: that happens in a thread.
     """
     monkeypatch.setattr(Capabilities, "has_cancel_safe", lambda self, check=False: False)
-    with trio.fail_after(5), trio.CancelScope() as scope:
+    with patience(), trio.CancelScope() as scope:
         nursery.start_soon(cancel_when_busy, observer, connection.info.backend_pid, scope)
         await connection.execute("SELECT pg_sleep(60)")
     assert scope.cancelled_caught
@@ -191,7 +192,7 @@ def test_an_interrupt_from_the_keyboard_leaves_the_connection_usable(postgres_co
     async def main() -> None:
         async with connected(postgres_conninfo) as connection, trio.open_nursery() as nursery:
             nursery.start_soon(interrupt_when_busy, connection)
-            with trio.fail_after(5), pytest.raises(KeyboardInterrupt):
+            with patience(), pytest.raises(KeyboardInterrupt):
                 await connection.execute("SELECT pg_sleep(60)")
             await assert_usable(connection)
 
@@ -211,7 +212,7 @@ async def test_a_cancellation_at_any_await_point_leaves_a_usable_connection(
     cancelled = True
     while cancelled:
         number += 1
-        with trio.fail_after(5):
+        with patience():
             with trio.CancelScope() as scope, cancelling_at(number, scope, monkeypatch):
                 await operation(connection)
             await assert_usable(connection)

@@ -8,6 +8,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from engine.store.trio_psycopg import TrioConnection
 from tests.contract.trio_psycopg_helpers import stopped, until_busy
+from tests.patience import patience
 
 
 async def test_a_host_name_is_resolved_and_a_refusal_reported() -> None:
@@ -35,7 +36,7 @@ async def test_connecting_to_a_server_that_never_answers_ends_with_connect_timeo
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listener.socket.getsockname()[1]
     async with listener:
-        with trio.fail_after(4), pytest.raises(errors.ConnectionTimeout):
+        with patience(), pytest.raises(errors.ConnectionTimeout):
             await TrioConnection.connect(f"host=127.0.0.1 port={port} connect_timeout=1")
 
 
@@ -62,7 +63,7 @@ async def test_connecting_can_be_cancelled_and_leaves_no_socket(nursery: trio.Nu
         peer = await listener.accept()
         assert await peer.receive_some() != b""  # libpq has begun to talk
         scope.cancel()
-        with trio.fail_after(2):
+        with patience():
             assert await peer.receive_some() == b""
     assert kept
 
@@ -79,7 +80,7 @@ async def test_closing_wakes_whoever_waits_on_the_connection(
         await connection.close()
 
     nursery.start_soon(close_when_busy)
-    with trio.fail_after(5), pytest.raises(psycopg.OperationalError):
+    with patience(), pytest.raises(psycopg.OperationalError):
         await connection.execute("SELECT pg_sleep(60)")
     assert connection.closed
 
@@ -97,7 +98,7 @@ async def test_closing_wakes_whoever_waits_to_write(
 
     with stopped(connection.info.backend_pid):
         nursery.start_soon(close_when_blocked)
-        with trio.fail_after(5), pytest.raises(psycopg.OperationalError):
+        with patience(), pytest.raises(psycopg.OperationalError):
             await connection.execute("SELECT length(%s)", ["x" * 10_000_000])
 
 
@@ -114,7 +115,7 @@ async def test_a_terminated_backend_is_told(
         await observer.execute("SELECT pg_terminate_backend(%s)", [pid])
 
     nursery.start_soon(terminate_when_busy)
-    with trio.fail_after(5), pytest.raises(errors.AdminShutdown):
+    with patience(), pytest.raises(errors.AdminShutdown):
         await connection.execute("SELECT pg_sleep(60)")
 
 

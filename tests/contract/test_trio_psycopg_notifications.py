@@ -6,6 +6,7 @@ import trio
 
 from engine.store.trio_psycopg import TrioConnection
 from tests.contract.trio_psycopg_helpers import assert_usable
+from tests.patience import patience
 
 
 async def test_notifications_arrive_in_order(connection: TrioConnection, observer: TrioConnection) -> None:
@@ -23,7 +24,7 @@ async def test_waiting_for_notifications_ends_with_its_timeout(connection: TrioC
     """
     notifies(timeout=…) returns when the time is up, with nothing.
     """
-    with trio.fail_after(2):
+    with patience():
         assert [notify async for notify in connection.notifies(timeout=0.05)] == []
     await assert_usable(connection)
 
@@ -59,5 +60,5 @@ async def test_a_listener_that_was_cancelled_hears_the_next_notification(
                 pass
     assert scope.cancelled_caught
     await connection.execute("NOTIFY driver, 'after'")
-    with trio.fail_after(2):
+    with patience():
         assert [notify.payload async for notify in observer.notifies(stop_after=1)] == ["after"]

@@ -10,6 +10,7 @@ import trio
 from engine.store.trio_psycopg import CLEANUP_SECONDS, TrioConnection
 from tests.contract.trio_psycopg_helpers import SLACK_SECONDS, assert_usable, parent_of, stopped
 from tests.contract.trio_psycopg_operations import OPERATIONS
+from tests.patience import patience
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -21,7 +22,7 @@ async def test_a_server_that_does_not_answer_holds_a_cancelled_caller_for_a_quar
     A stopped PostgreSQL, be it one backend or all of it: the connection is given up, in time.
     """
     pid = connection.info.backend_pid
-    with stopped(pid, *([parent_of(pid)] if everything else [])), trio.fail_after(5):
+    with stopped(pid, *([parent_of(pid)] if everything else [])), patience():
         with trio.move_on_after(0.05) as scope:
             await operation(connection)
         late = trio.current_time() - scope.deadline
@@ -35,7 +36,7 @@ async def test_a_transaction_on_a_stopped_server_ends_in_a_quarter_second(connec
     The same if the cancellation hits between two queries and only the ROLLBACK meets the silence.
     """
     cancelled_at = 0.0
-    with stopped() as stop, trio.fail_after(5):
+    with stopped() as stop, patience():
         with trio.CancelScope() as scope:
             async with connection.transaction():
                 await connection.execute("INSERT INTO driver_rows VALUES (1, 'gone')")

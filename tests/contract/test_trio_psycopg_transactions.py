@@ -4,6 +4,7 @@ import trio
 
 from engine.store.trio_psycopg import TrioConnection
 from tests.contract.trio_psycopg_helpers import assert_usable, cancel_when_busy, value_of
+from tests.patience import patience
 
 
 async def test_a_transaction_cancelled_in_a_query_is_rolled_back(
@@ -12,7 +13,7 @@ async def test_a_transaction_cancelled_in_a_query_is_rolled_back(
     """
     Nothing of the transaction stays, and the connection is out of it.
     """
-    with trio.fail_after(5), trio.CancelScope() as scope:
+    with patience(), trio.CancelScope() as scope:
         nursery.start_soon(cancel_when_busy, observer, connection.info.backend_pid, scope)
         async with connection.transaction():
             await connection.execute("INSERT INTO driver_rows VALUES (1, 'gone')")

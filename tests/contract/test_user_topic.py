@@ -18,7 +18,8 @@ from engine.node import Node
 from engine.plugin_host.host import PluginHost
 from engine.runtime.mailbox import ask
 from engine.store.events import Author
-from tests.contract.studio import PATIENCE, Studio
+from tests.contract.studio import Studio
+from tests.patience import patience
 
 ALICE, BOB = UserId("alice@example.com"), UserId("bob@example.com")
 
@@ -40,7 +41,7 @@ class Inboxes:
         """
         position = None if since is None else Position(Offset(since), self.studio.store.epoch)
         begin = len(client.heard)
-        with trio.fail_after(PATIENCE):
+        with patience():
             await self.node.users.ask(
                 user,
                 lambda reply: Subscribe(
@@ -67,7 +68,7 @@ class Inboxes:
         """
         Wait until a person was told so much.
         """
-        with trio.fail_after(PATIENCE):
+        with patience():
             while await self.studio.store.log.user_offset(user) < offset:  # noqa: ASYNC110
                 await trio.sleep(0.01)
 
@@ -162,7 +163,7 @@ async def test_nobody_else_hears_of_it(inboxes, client):
     await inboxes.create(BOB, "The last")
     await everyone.wait(lambda it: len(it.ids) == 6)
     assert set(kinds(everyone)) == {"episode_created"}
-    with trio.fail_after(PATIENCE):
+    with patience():
         while len(inboxes.handed) < 6:  # noqa: ASYNC110
             await trio.sleep(0.01)
     assert {topic.partition(":")[0] for topic in inboxes.handed} == {"episode"}

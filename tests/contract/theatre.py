@@ -14,6 +14,7 @@ from engine.runtime.foreign import Function, Runner
 from engine.runtime.loop_guard import LoopGuard
 from engine.runtime.mailbox import Mailbox, ask
 from tests.contract.studio import PATIENCE, Studio
+from tests.patience import patience
 
 START = LogPlace(0, 0)
 SETTINGS = EffectSettings(
@@ -126,7 +127,7 @@ class Theatre:
         """
         Wait until something is so; the actor tells nobody.
         """
-        with trio.fail_after(PATIENCE):
+        with patience():
             while not (so := is_so()):  # noqa: ASYNC110
                 await trio.sleep(0.005)
         return so
@@ -143,7 +144,7 @@ class Theatre:
         End the quarantine, as an operator does.
         """
         await self.studio.store.cursors.resume("p")
-        with trio.fail_after(PATIENCE):
+        with patience():
             await ask(self.mailbox, Resume)
 
 

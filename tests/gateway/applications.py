@@ -1,7 +1,9 @@
 """Small ASGI applications, and the steps that they are made of."""
 
+from tests.patience import PATIENCE
+
 # How long any test waits for something that should happen at once.
-SOON = 5
+SOON = PATIENCE
 
 
 async def accept(receive, send):

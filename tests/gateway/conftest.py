@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from structlog.testing import capture_logs
 
-from gateway.http.server import ServerLimits, listen, serve
-from tests.gateway.node_fixture import RunningNode, start_node
-from tests.gateway.raw_client import SOON, RawClient
+from gateway.http.server import ServerLimits, serve
+from tests.gateway.node_fixture import RunningNode, listen_here, start_node
+from tests.gateway.raw_client import RawClient
+from tests.patience import patience
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -40,7 +41,7 @@ class Served:
         sock = trio.socket.socket()
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        with trio.fail_after(SOON):
+        with patience():
             await sock.connect(("127.0.0.1", self.port))
         stream: trio.abc.Stream = trio.SocketStream(sock)
         if self.tls is not None:
@@ -53,7 +54,7 @@ class Served:
         """
         Wait until the server keeps no task for anybody but the bystander.
         """
-        with trio.fail_after(SOON):
+        with patience():
             while trio.lowlevel.current_statistics().tasks_living > self.tasks:  # noqa: ASYNC110 (no event)
                 await trio.sleep(0.005)
 
@@ -174,7 +175,7 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Callable[..., Awaitable[
             ended.set()
 
         shutdown, ended = trio.Event(), trio.Event()
-        sockets = listen("127.0.0.1", 0, 128)
+        sockets = listen_here()
         served = Served(port=sockets[0].getsockname()[1], shutdown=shutdown, ended=ended, tls=client_tls)
         await nursery.start(run)
         if tls is None or client_tls is not None:

@@ -11,7 +11,8 @@ import attrs
 import h11
 import trio
 
-from tests.gateway.node_fixture import SOON, RunningNode, query
+from tests.gateway.node_fixture import RunningNode, query
+from tests.patience import patience
 
 
 @attrs.frozen(kw_only=True)
@@ -57,7 +58,7 @@ class EventSource:
         """
         The next block that is dispatched.
         """
-        with trio.fail_after(SOON):
+        with patience():
             while not self._blocks:
                 assert not self.ended, "the stream has ended"
                 await self._read()
@@ -70,7 +71,7 @@ class EventSource:
         """
         Read on until something shows that is no block: a comment, an id, the end.
         """
-        with trio.fail_after(SOON):
+        with patience():
             while not condition():
                 await self._read()
 
@@ -90,7 +91,7 @@ class EventSource:
         return data
 
     async def _next_http(self) -> Any:
-        with trio.fail_after(SOON):
+        with patience():
             while (event := self._http.next_event()) is h11.NEED_DATA:
                 self._http.receive_data(bytes(await self.stream.receive_some()))
         return event

@@ -10,6 +10,7 @@ import trio
 
 from engine.domain.fields import FieldError
 from engine.hookspecs import Discard, JobContext, JobHandler, Retry, hookimpl
+from tests.patience import patience
 
 
 @attrs.define(eq=False)
@@ -34,7 +35,7 @@ class Handlers:
         self.started.setdefault(job.id, trio.Event()).set()
 
     async def wait_started(self, job: str) -> None:
-        with trio.fail_after(10):
+        with patience():
             await self.started.setdefault(job, trio.Event()).wait()
 
     async def echo(self, context: JobContext) -> Any:

@@ -1,6 +1,7 @@
 """A whole node on a real port for one test, and its clients: HTTP by h11, WebSocket by trio-websocket."""
 
 import json
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,12 +24,15 @@ from gateway.app import Application
 from gateway.auth import Authenticator, issue
 from gateway.gateway import Gateway
 from gateway.http.server import listen
+from tests.patience import PATIENCE, patience
 
 SECRET = b"a secret of at least thirty-two bytes"
 # The id of nothing at all.
 NOBODYS = "00000000-0000-4000-8000-000000000000"
 # How long any test waits for something that should happen at once.
-SOON = 10
+SOON = PATIENCE
+# Bytes; the kernel doubles it for its own needs.
+SEND_BUFFER = 32768
 # What a node does in its own time is done at once here; what depends on a clock is off, unless a test asks.
 QUICK: Mapping[str, object] = {
     "node.name": "test-node",
@@ -96,7 +100,7 @@ class Frontend:
         await self.send_text(json.dumps(message))
 
     async def send_text(self, text: str | bytes) -> None:
-        with trio.fail_after(SOON):
+        with patience():
             await self.ws.send_message(text)
 
     async def receive(self) -> dict[str, Any]:
@@ -148,7 +152,7 @@ class Frontend:
         await trio.aclose_forcefully(self.ws._stream)
 
     async def _read(self) -> dict[str, Any]:
-        with trio.fail_after(SOON):
+        with patience():
             message: dict[str, Any] = json.loads(await self.ws.get_message())
         return message
 
@@ -206,7 +210,7 @@ class RunningNode:
         One request with these headers and no others.
         """
         target = path if path.startswith("/") else f"/api/v1/{path}"
-        with trio.fail_after(SOON):
+        with patience():
             return await _request(
                 self.port, h11.Request(method=method, target=target, headers=list(headers.items())), body
             )
@@ -226,7 +230,7 @@ class RunningNode:
         """
         A WebSocket after its handshake: with no token unless the handshake has one.
         """
-        with trio.fail_after(SOON):
+        with patience():
             ws = await connect_websocket(
                 self.nursery,
                 "127.0.0.1",
@@ -283,7 +287,7 @@ class RunningNode:
         """
         Stop as SIGTERM does; clients that are still there are told.
         """
-        with trio.fail_after(SOON):
+        with patience():
             await self.node.stop()
             await self.ended.wait()
 
@@ -292,7 +296,7 @@ async def until(condition: Callable[[], object]) -> None:
     """
     Wait for what has no event of its own: what a plugin or the database does.
     """
-    with trio.fail_after(SOON):
+    with patience():
         while not condition():  # noqa: ASYNC110
             await trio.sleep(0.005)
 
@@ -301,7 +305,7 @@ async def until_answer(ask: Callable[[], Awaitable[Answer]], right: Callable[[An
     """
     Ask again until the answer is right.
     """
-    with trio.fail_after(SOON):
+    with patience():
         while not right(answer := await ask()):  # noqa: ASYNC110
             await trio.sleep(0.005)
     return answer
@@ -309,6 +313,19 @@ async def until_answer(ask: Callable[[], Awaitable[Answer]], right: Callable[[An
 
 def query(**parameters: str) -> str:
     return "?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
+
+
+def listen_here() -> list[socket.socket]:
+    """
+    Sockets to serve on, at a free port.
+
+    Their connections' send buffers are the same on every machine: what the kernel keeps of what a client
+    does not read is otherwise the kernel's, and megabytes here or there.
+    """
+    sockets = listen("127.0.0.1", 0, 128)
+    for sock in sockets:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    return sockets
 
 
 async def start_node(
@@ -324,7 +341,7 @@ async def start_node(
         host.register(plugin, name)
     node = await Node.open(settings, conninfo, host)
     application = Application.build(node, Authenticator.from_settings(settings.auth, SECRET))
-    sockets = listen("127.0.0.1", 0, 128)
+    sockets = listen_here()
     running = RunningNode(
         node=node,
         application=application,

@@ -6,12 +6,14 @@ import struct
 import attrs
 import trio
 
+from tests.patience import PATIENCE, patience
+
 HANDSHAKE = (
     "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
 )
 # How long any test waits for something that should happen at once.
-SOON = 5
+SOON = PATIENCE
 
 
 @attrs.define(eq=False)
@@ -24,7 +26,7 @@ class RawClient:
     buffer: bytearray = attrs.field(factory=bytearray)
 
     async def send(self, data: bytes) -> None:
-        with trio.fail_after(SOON):
+        with patience():
             await self.stream.send_all(data)
 
     @staticmethod
@@ -40,7 +42,7 @@ class RawClient:
         return head + (bytes(4) if mask else b"") + payload
 
     async def receive(self, size: int) -> bytes:
-        with trio.fail_after(SOON):
+        with patience():
             while len(self.buffer) < size:
                 data = await self.stream.receive_some()
                 assert data, f"closed after {bytes(self.buffer)!r}"
@@ -48,7 +50,7 @@ class RawClient:
         return self._take(size)
 
     async def receive_head(self) -> bytes:
-        with trio.fail_after(SOON):
+        with patience():
             while (end := self.buffer.find(b"\r\n\r\n")) < 0:
                 data = await self.stream.receive_some()
                 assert data, f"closed after {bytes(self.buffer)!r}"
@@ -86,7 +88,7 @@ class RawClient:
         """
         Read until the server closes, in good order or by a reset.
         """
-        with trio.fail_after(SOON):
+        with patience():
             try:
                 while data := await self.stream.receive_some():
                     self.buffer += data

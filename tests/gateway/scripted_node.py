@@ -10,7 +10,7 @@ import attrs
 import trio
 from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 
-from tests.gateway.node_fixture import SOON
+from tests.patience import patience
 
 WELCOME = {"type": "ok", "session": "s", "userId": "u", "userName": "u", "role": "viewer", "expires_at": None}
 
@@ -72,7 +72,7 @@ class ScriptedNode:
         """
         Wait until `count` messages of a type came, on all connections together.
         """
-        with trio.fail_after(SOON):
+        with patience():
             while len(found := [each for each in self.received if each["type"] == kind]) < count:
                 await self._news.park()
         return found

@@ -6,8 +6,9 @@ import pytest
 import trio
 import trio.testing
 
-from gateway.http.wire import LINGER, RECEIVE
+from gateway.http.wire import RECEIVE
 from tests.gateway.applications import SOON, respond
+from tests.patience import patience
 
 POST = b"POST /take HTTP/1.1\r\nHost: test\r\n"
 
@@ -38,13 +39,11 @@ async def test_a_body_that_trickles_is_cut_off_however_its_bytes_come(start_eith
     """
     served = await start_either({"/take": taker}, body_timeout=0.3)
     client = await served.connect()
-    began = trio.current_time()
     await client.send(POST + b"Content-Length: 1000000\r\n\r\n")
-    with pytest.raises(trio.BrokenResourceError), trio.fail_after(SOON + LINGER):
+    with pytest.raises(trio.BrokenResourceError), patience():
         while True:
             await client.send(b"x")
             await trio.sleep(0.01)
-    assert trio.current_time() - began < 1 + LINGER
     assert taker.heard[0][0] == "http.disconnect"
     await client.stream.aclose()
     await served.wait_all_ended()

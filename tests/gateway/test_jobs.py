@@ -8,6 +8,7 @@ import trio
 from tests.gateway.handlers import Handlers
 from tests.gateway.job_clients import ended, history, make_table, submit
 from tests.gateway.node_fixture import SOON, until, until_answer
+from tests.patience import patience
 
 
 @attrs.define(eq=False)
@@ -195,7 +196,7 @@ async def test_progress_that_is_committed_late_is_not_told(start_greenroom):
     late = Latecomer(node.node.workshop.keeper.jobs)
     node.node.workshop.keeper.jobs = late
     job = await submit(node, "test.two_steps")
-    with trio.fail_after(10):
+    with patience():
         await late.held.wait()
     handlers.gate.set()
     done = await ended(node, job)

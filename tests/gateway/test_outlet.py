@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from gateway.http.frames import binary_frame, close_frame, text_frame
 from gateway.http.outlet import Outlet
+from tests.patience import patience
 
-SOON = 5
 TOO_SLOW = close_frame(4413, "too slow: reconnect and recover")
 
 
@@ -43,7 +43,7 @@ class Pair:
 
     async def receive(self, size):
         data = b""
-        with trio.fail_after(SOON):
+        with patience():
             while len(data) < size:
                 chunk = await self.client.receive_some(min(4096, size - len(data)))
                 assert chunk, f"closed after {len(data)} of {size} bytes"
@@ -52,7 +52,7 @@ class Pair:
 
     async def receive_rest(self):
         data = b""
-        with trio.fail_after(SOON):
+        with patience():
             while chunk := await self.client.receive_some():
                 data += chunk
         return data

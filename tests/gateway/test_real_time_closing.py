@@ -9,6 +9,7 @@ from trio_websocket import ConnectionClosed
 
 from tests.gateway.node_fixture import SOON
 from tests.gateway.raw_client import HANDSHAKE, RawClient
+from tests.patience import patience
 
 BAD_MESSAGES = (
     "",
@@ -243,7 +244,7 @@ async def test_a_client_that_hears_nothing_does_not_hold_up_the_end(start_greenr
         async with await trio.open_tcp_stream("127.0.0.1", greenroom.port) as slow:
             await slow.send_all(b"POST /api/v1/episodes HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
             await greenroom.connect()
-            with trio.fail_after(5):
+            with patience():
                 await greenroom.stop()
 
 
@@ -263,7 +264,7 @@ async def test_the_session_of_a_closed_client_leaves_nothing_behind(greenroom):
         else:
             await bob.send_text("x")
             await bob.bye()
-        with trio.fail_after(1):
+        with patience():
             while greenroom.node.hub.statistics().sessions:  # noqa: ASYNC110
                 await trio.sleep(0.005)
         assert greenroom.application.real_time.sessions.count == 0

@@ -11,7 +11,8 @@ from engine.errors import StoreUnavailableError
 from engine.store.episodes import Episodes
 from gateway.http.outlet import TOO_SLOW
 from tests.gateway.event_source import Block, EventSource, listen_to
-from tests.gateway.node_fixture import NOBODYS, SOON, RunningNode, until
+from tests.gateway.node_fixture import NOBODYS, RunningNode, until
+from tests.patience import patience
 
 Start = Callable[..., Awaitable[RunningNode]]
 
@@ -333,7 +334,7 @@ async def test_who_does_not_read_costs_its_bound_and_recovers(start_greenroom: S
         await begun(stuck)
         await begun(reader)
         number = 0
-        with trio.fail_after(6 * SOON):
+        with patience():
             while len(greenroom.application.streams._open) == 2:
                 number += 1
                 await rename(greenroom, episode, [f"{number:03}" + "x" * 150])

@@ -7,6 +7,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from engine.errors import ActorStoppedError, MailboxFullError, ParkedError
 from engine.runtime.mailbox import Mailbox, Reply, ask
+from tests.patience import patience
 
 
 @attrs.frozen
@@ -181,7 +182,7 @@ async def test_closing_wakes_the_reader(nursery):
     nursery.start_soon(reader)
     await wait_all_tasks_blocked()
     mailbox.close()
-    with trio.fail_after(5):
+    with patience():
         await woken.wait()
 
 

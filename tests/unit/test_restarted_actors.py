@@ -26,6 +26,7 @@ from engine.store.bell import Bell
 from engine.store.events import EventLog
 from engine.store.jobs import Claimed
 from tests.contract.stage import Client, Plain
+from tests.patience import patience
 from tests.unit.test_catalog_turn import event
 
 NEVER = 3600.0
@@ -227,7 +228,7 @@ async def test_jobs_that_run_do_not_end_with_a_crash_of_their_dispatcher() -> No
 
     run = Running()
     jobs.runs[cast(Any, "job")] = cast(JobRun, run)
-    with trio.fail_after(20):
+    with patience():
         try:
             await jobs.run(trio.TASK_STATUS_IGNORED)
         except RuntimeError as error:

@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from gateway.systemd import Systemd
+from tests.patience import patience
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ async def test_where_nobody_listens_nothing_happens(environ):
     systemd = Systemd.of(environ)
     systemd.ready("fine")
     systemd.stopping(1)
-    with trio.fail_after(5):
+    with patience():
         await systemd.live(lambda: "fine")
     systemd.close()
 
