@@ -31,8 +31,9 @@ SECRET = b"a secret of at least thirty-two bytes"
 NOBODYS = "00000000-0000-4000-8000-000000000000"
 # How long any test waits for something that should happen at once.
 SOON = PATIENCE
-# Bytes; the kernel doubles it for its own needs.
-SEND_BUFFER = 32768
+# Bytes; the kernel doubles it for its own needs. With less than a segment of the loopback each piece of a
+# large answer would wait for a delayed acknowledgement.
+SEND_BUFFER = 131072
 # What a node does in its own time is done at once here; what depends on a clock is off, unless a test asks.
 QUICK: Mapping[str, object] = {
     "node.name": "test-node",
@@ -45,6 +46,10 @@ QUICK: Mapping[str, object] = {
     "supervision.episode.backoff_first": "5ms",
     # Tests read message by message; this one comes by the clock.
     "realtime.position_interval": "1h",
+    # What heals a lost notification would hide that it was lost.
+    "realtime.position_check": "1h",
+    "feed.poll": "1h",
+    "jobs.poll": "1h",
     "auth.leeway": 0,
     # Jobs that nobody runs.
     "jobs.external_types": ["test.elsewhere"],
