@@ -8,12 +8,18 @@ import attrs
 import structlog
 import trio
 from hypercorn.config import Config
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope, WWWScope
 
+from gateway.http.endings import Endings
 from gateway.http.exchange import BODY_PIECE
+from gateway.http.websocket import ABNORMAL
 
 log = structlog.get_logger()
+
+# A WebSocket that has done what it was to do.
+NORMAL = 1000
 
 _Send = Callable[[ASGISendEvent | None], Awaitable[None]]
 
@@ -43,17 +49,36 @@ class Call:
     inbox: trio.MemorySendChannel[ASGIReceiveEvent]
     received: trio.MemoryReceiveChannel[ASGIReceiveEvent]
     body_timeout: float
+    # Of a WebSocket: its stream, and where is kept how it ends.
+    stream: WSStream | None
+    endings: Endings
+    # The code of a WebSocket without a close frame; one whose handshake was refused has ended well.
+    _code: int = attrs.field(default=ABNORMAL, init=False)
     # A body may still come, and how long and how much of its current piece the client has had.
     _is_coming: bool = attrs.field(init=False)
     _waited: float = attrs.field(default=0, init=False)
     _piece: int = attrs.field(default=0, init=False)
     _is_answered: bool = attrs.field(default=False, init=False)
+    _is_accepted: bool = attrs.field(default=False, init=False)
     _disconnect: ASGIReceiveEvent | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._is_coming = self.scope["type"] == "http"
 
     async def run(self, app: AppWrapper) -> None:
+        """
+        Let the application answer.
+        """
+        if self.stream is None:
+            await self._run(app)
+            return
+        self.endings.began()
+        try:
+            await self._run(app)
+        finally:
+            self.endings.ended(self.stream, self._code)
+
+    async def _run(self, app: AppWrapper) -> None:
         try:
             await app(self.scope, self.receive, self.send, trio.to_thread.run_sync, trio.from_thread.run)
         except* Exception as group:
@@ -113,8 +138,12 @@ class Call:
             message = cast(ASGISendEvent, {**message, "headers": headers})
         self._is_answered = True
         await self.answer(message)
-        if message["type"] == "websocket.accept":
-            self.caller.accepted()
+        match message["type"]:
+            case "websocket.accept":
+                self._is_accepted = True
+                self.caller.accepted()
+            case "websocket.close" | "websocket.http.response.body" if not self._is_accepted:
+                self._code = NORMAL
 
 
 class CallTasks(TaskGroup):
@@ -122,16 +151,20 @@ class CallTasks(TaskGroup):
     Where a connection's tasks run; takes the place of Hypercorn's, whose calls can get stuck.
     """
 
-    def __init__(self, caller: Caller, body_timeout: float) -> None:
+    def __init__(self, caller: Caller, body_timeout: float, endings: Endings) -> None:
         super().__init__()
         self._caller = caller
         self._body_timeout = body_timeout
+        self._endings = endings
 
     async def spawn_app(
         self, app: AppWrapper, config: Config, scope: Scope, send: _Send
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
         assert self._nursery is not None
         assert scope["type"] != "lifespan"
+        # What the application sends is taken by a method of the stream.
+        stream = getattr(send, "__self__", None)
+        assert isinstance(stream, WSStream) == (scope["type"] == "websocket")
         inbox, received = trio.open_memory_channel[ASGIReceiveEvent](config.max_app_queue_size)
         call = Call(
             scope=scope,
@@ -140,6 +173,8 @@ class CallTasks(TaskGroup):
             inbox=inbox,
             received=received,
             body_timeout=self._body_timeout,
+            stream=stream if isinstance(stream, WSStream) else None,
+            endings=self._endings,
         )
         self._nursery.start_soon(call.run, app)
         return call.put

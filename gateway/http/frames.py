@@ -48,6 +48,13 @@ def is_close(frame: bytes) -> bool:
     return bool(frame) and frame[0] == _CLOSE
 
 
+def code_of(frame: bytes) -> int:
+    """
+    The code in a close frame of ours.
+    """
+    return int.from_bytes(frame[2:4], "big") if len(frame) >= 4 else _NO_CODE
+
+
 def payloads(frames: bytes) -> Iterator[str | bytes]:
     """
     The messages in joined frames of ours, text as str, for a client that is sent no frames.

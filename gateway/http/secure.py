@@ -18,6 +18,7 @@ from hypercorn.utils import parse_socket_addr
 from wsproto.connection import ConnectionState as WebSocketState
 
 from gateway.http.asgi import CallTasks
+from gateway.http.endings import Endings
 from gateway.http.frames import PING, close_frame, is_close
 from gateway.http.serving import Serving
 from gateway.http.wire import LINGER, PIECE, RECEIVE
@@ -28,6 +29,7 @@ class Http1(H11Protocol):
     Hypercorn's HTTP/1.1, less what a client can hang or crash it with.
     """
 
+    endings: Endings
     # Set when a WebSocket handshake was answered with 101.
     accepted: trio.Event
 
@@ -65,7 +67,21 @@ class Http1(H11Protocol):
             and self.stream.connection.state is WebSocketState.OPEN
         ):
             # Nobody sent a close frame, so what came were no frames.
+            self.endings.closed(self.stream, 1002)
             await self.send(RawData(close_frame(1002, "not a WebSocket frame")))
+        self.endings.sent(self.stream, event)
+        await super().stream_send(event)
+
+
+class Http2(H2Protocol):
+    """
+    Hypercorn's HTTP/2; it is noted with which codes its WebSockets end.
+    """
+
+    endings: Endings
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        self.endings.sent(self.streams.get(event.stream_id), event)
         await super().stream_send(event)
 
 
@@ -83,7 +99,7 @@ class Secure:
     # No request is being answered, so nobody is hurt when the connection ends.
     is_idle: bool = attrs.field(default=True, init=False)
     _stream: trio.SSLStream[trio.SocketStream] = attrs.field(init=False)
-    _protocol: Http1 | H2Protocol = attrs.field(init=False)
+    _protocol: Http1 | Http2 = attrs.field(init=False)
     _is_websocket: bool = attrs.field(default=False, init=False)
     # HTTP/2, and something is open: a WebSocket or a stream may be silent for long, its client must not.
     _is_pinged: bool = attrs.field(default=False, init=False)
@@ -108,8 +124,9 @@ class Secure:
             # The handshake of TLS is the dearest of beginnings.
             await serving.door.wait_heard()
             alpn = await self._shake_hands(stream)
-            async with CallTasks(self, serving.limits.body_timeout) as tasks:
-                kind = H2Protocol if alpn == "h2" else Http1
+            endings = Endings(serving.traffic)
+            async with CallTasks(self, serving.limits.body_timeout, endings) as tasks:
+                kind = Http2 if alpn == "h2" else Http1
                 self._protocol = kind(
                     ASGIWrapper(serving.app),
                     serving.config,
@@ -121,6 +138,7 @@ class Secure:
                     parse_socket_addr(self.sock.family, self.sock.getsockname()),
                     self._protocol_send,
                 )
+                self._protocol.endings = endings
                 await self._protocol.initiate()
                 await self._read()
         except (OSError, trio.BrokenResourceError, trio.TooSlowError):
@@ -212,6 +230,8 @@ class Secure:
         if self._is_doubted and self._is_pinged:
             self.abort()
         elif self._is_doubted:
+            if isinstance(self._protocol, Http1):
+                self._protocol.endings.closed(self._protocol.stream, 4408)
             await self._write(close_frame(4408, "no pong"))
         else:
             self._is_doubted = True

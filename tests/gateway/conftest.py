@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from structlog.testing import capture_logs
 
 from gateway.http.server import ServerLimits, serve
+from gateway.http.traffic import Traffic
 from tests.gateway.node_fixture import RunningNode, listen_here, start_node
 from tests.gateway.raw_client import RawClient
 from tests.patience import patience
@@ -36,6 +37,7 @@ class Served:
     tls: ssl.SSLContext | None = None
     bystander: RawClient | None = None
     tasks: int = 0
+    traffic: Traffic = attrs.field(factory=Traffic)
 
     async def connect(self, *, receive_buffer: int | None = None) -> RawClient:
         sock = trio.socket.socket()
@@ -170,7 +172,13 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Callable[..., Awaitable[
 
         async def run(task_status: Any) -> None:
             await serve(
-                app, sockets, generous_limits(**limits), shutdown=shutdown, tls=tls, task_status=task_status
+                app,
+                sockets,
+                generous_limits(**limits),
+                shutdown=shutdown,
+                tls=tls,
+                traffic=served.traffic,
+                task_status=task_status,
             )
             ended.set()
 

@@ -11,8 +11,8 @@ from engine.hookspecs import Refused, hookimpl
 from gateway.calls import CALLS
 from tests.gateway.engine_line import Probe
 from tests.gateway.node_fixture import Frontend, RunningNode, until
-from tests.gateway.raw_client import SOON
 from tests.gateway.test_socketio_real_time import entered
+from tests.patience import patience
 
 
 class Caller(Protocol):
@@ -260,7 +260,7 @@ async def test_a_client_that_goes_before_its_answer_is_missed_by_nobody(
     await until(lambda: clerk.asked == ["wait"])
     await (caller.client.vanish() if isinstance(caller, Native) else caller.probe.raw.stream.aclose())
     answers = node.node.plugin_tasks.answers
-    with trio.fail_after(SOON):
+    with patience():
         clerk.release.set()
         await until(lambda: answers.answered["clerk"] == 1)
     assert "result" in await ask(await connected(node), "clerk.echo")
