@@ -1,84 +1,35 @@
-"""The node: builds the engine's parts, hangs them into the supervision tree, and takes them down in order."""
+"""The node: hangs the engine's parts into the supervision tree, and takes them down in order."""
 
-import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
 import trio
 
 from conf.settings import Settings
-from engine.actors.catalog import CatalogActor
-from engine.actors.effects import EffectActor, EffectMessage, Resume
-from engine.actors.episode import Crash, EpisodeMessage
-from engine.actors.feed import Feed
-from engine.actors.housekeeping import Housekeeping
-from engine.actors.log_actor import LogMessage
-from engine.actors.messages import Channels, Message
-from engine.actors.meter import Meter
-from engine.actors.presence import PresenceWriter
-from engine.actors.retention import Retention
+from engine.actors.effects import Resume
+from engine.actors.episode import Crash
 from engine.assembly.overview import children_of
-from engine.assembly.part_settings import child_settings, effect_settings
-from engine.assembly.plugin_tasks import PluginTasks
-from engine.assembly.topics import Topics, catalog_ring, policy_of
-from engine.assembly.workshop import Workshop
-from engine.domain.event import EpisodeId, Event, Topic, UserId
-from engine.live import Live
-from engine.plugin_host.handle import EngineParts
+from engine.assembly.part_settings import child_settings
+from engine.assembly.parts import Parts
+from engine.assembly.topics import policy_of
 from engine.plugin_host.host import PluginHost
 from engine.runtime.child import ChildSpec
-from engine.runtime.loop_guard import LoopGuard
 from engine.runtime.mailbox import Mailbox, ask
-from engine.runtime.registry import Registry
-from engine.runtime.supervisor import Strategy, Supervisor
-from engine.runtime.watchdog import Watchdog
+from engine.runtime.supervisor import Supervisor
 from engine.store.embedded import EmbeddedPostgres
 from engine.store.store import Store
-from engine.traces import Traces
 
 Run = Callable[[trio.TaskStatus[None]], Awaitable[None]]
 
 
 @attrs.define(eq=False, kw_only=True)
-class Node:
+class Node(Parts):
     """
-    Own every part of one running engine.
+    Own the life of one engine: `open` builds its parts, `run` lives them.
 
-    `open` builds it, `run` lives it. A part that crashes is restarted; a crash that escalates ends `run`.
+    A part that crashes is restarted; a crash that escalates ends `run`.
     """
-
-    live: Live
-    store: Store
-    hub: Channels
-    plugins: PluginHost
-    embedded: EmbeddedPostgres | None
-    root: Supervisor
-    episode_supervisor: Supervisor
-    user_supervisor: Supervisor
-    plugin_supervisor: Supervisor
-    episodes: Registry[EpisodeId, EpisodeMessage]
-    users: Registry[UserId, LogMessage]
-    jobs_topic: Registry[Topic, LogMessage]
-    workshop: Workshop
-    catalog: CatalogActor
-    effects: Mapping[str, EffectActor]
-    plugin_tasks: PluginTasks
-    presence: PresenceWriter
-    retention: Retention
-    housekeeping: Housekeeping
-    feed: Feed
-    guard: LoopGuard
-    watchdog: Watchdog
-    meter: Meter
-    traces: Traces = attrs.field(factory=Traces)
-
-    @property
-    def settings(self) -> Settings:
-        """
-        The settings in force.
-        """
-        return self.live.settings
 
     @classmethod
     async def open(
@@ -100,126 +51,6 @@ class Node:
             handler_size=settings.jobs.transactions,
         )
         return await cls.build(settings, store, plugins, embedded)
-
-    @classmethod
-    async def build(
-        cls,
-        settings: Settings,
-        store: Store,
-        plugins: PluginHost,
-        embedded: EmbeddedPostgres | None = None,
-        chance: random.Random | None = None,
-    ) -> "Node":
-        """
-        A node on a store, not yet running; `chance` spreads restarts. Raises StoreUnavailableError.
-        """
-        plugins.configure(settings.plugins)
-        chance = chance or random.Random()  # noqa: S311 -- jitter needs no secrecy
-        end = await store.log.end()
-        hub = Channels()
-        kinds = settings.supervision
-        guard = plugins.runner.guard = LoopGuard(settings.plugins.block_limit)
-        episode_supervisor = Supervisor("episodes", strategy=Strategy.ONE_FOR_ONE, random=chance)
-        user_supervisor = Supervisor("users", strategy=Strategy.ONE_FOR_ONE, random=chance)
-        presence = PresenceWriter(
-            rows=store.presence,
-            interval=settings.presence.write_behind,
-            heartbeat=settings.presence.heartbeat,
-        )
-        tasks = PluginTasks.build(settings, plugins, presence)
-        topics = Topics(settings=settings, store=store, hub=hub, on_presence=tasks.notices, marks=tasks.marks)
-        episodes = topics.episodes(episode_supervisor)
-        users = topics.users(user_supervisor)
-        jobs_topic = topics.jobs(user_supervisor)
-        catalog = topics.catalog(end)
-        store.patient_log.patience = settings.retention.removed_plugin_age
-        retention = Retention(
-            log=store.patient_log,
-            age=settings.retention.events_age,
-            count=settings.retention.events_per_topic,
-            interval=settings.retention.interval,
-            rooms=store.socket_rooms,
-        )
-        found = plugins.effects()
-        mailboxes = {
-            effect.plugin: Mailbox[EffectMessage](kinds.plugin.mailbox, name=f"plugin/{effect.plugin}")
-            for effect in found
-        }
-        feed = Feed(
-            log=store.log,
-            bell=store.bell,
-            episodes=episodes,
-            users=users,
-            jobs=jobs_topic,
-            catalog=catalog.mailbox,
-            effects=list(mailboxes.values()),
-            retention=retention,
-            place=end,
-            poll=settings.feed.poll,
-            batch=settings.feed.batch,
-        )
-        plugins.bind(EngineParts(store.cursors.begin_own, feed.wake, tasks.marks.put))
-        effects = {
-            effect.plugin: EffectActor(
-                effect=effect,
-                mailbox=mailboxes[effect.plugin],
-                log=store.log,
-                cursors=store.cursors,
-                settings=effect_settings(settings, effect.plugin),
-                beginning=end,
-                runner=plugins.runner,
-                wake_feed=feed.wake,
-                prepared=tasks.lives[effect.plugin].prepared,
-                chance=chance,
-            )
-            for effect in found
-        }
-        node = cls(
-            live=Live(settings),
-            store=store,
-            hub=hub,
-            plugins=plugins,
-            embedded=embedded,
-            root=Supervisor("node", strategy=Strategy.ONE_FOR_ONE, random=chance),
-            episode_supervisor=episode_supervisor,
-            user_supervisor=user_supervisor,
-            plugin_supervisor=Supervisor("plugins", strategy=Strategy.ONE_FOR_ONE, random=chance),
-            episodes=episodes,
-            users=users,
-            jobs_topic=jobs_topic,
-            workshop=Workshop.build(
-                settings,
-                store,
-                plugins,
-                committed=feed.committed,
-                ring=feed.ring,
-                # Nobody else knows the way to an embedded database.
-                alone=embedded is not None,
-                chance=chance,
-            ),
-            catalog=catalog,
-            effects=effects,
-            plugin_tasks=tasks,
-            presence=presence,
-            retention=retention,
-            housekeeping=Housekeeping(
-                leftovers=store.leftovers, settings=settings.retention, plugins=list(effects)
-            ),
-            feed=feed,
-            guard=guard,
-            watchdog=Watchdog(guard),
-            meter=Meter(
-                hub=hub,
-                feed=feed,
-                cursors=store.cursors,
-                job_list=store.patient_job_list,
-                effects=effects,
-            ),
-        )
-        node._listen_in()
-        node.live.follow(topics.retune)
-        node.live.follow(node._retune)
-        return node
 
     async def run(self, gateway: Run, *, task_status: trio.TaskStatus[None]) -> None:
         """
@@ -284,8 +115,10 @@ class Node:
         return {
             "catalog": self.catalog.mailbox,
             **{name: actor.mailbox for name, actor in self.effects.items()},
+            **{f"{name}/notices": actor.mailbox for name, actor in self.plugin_tasks.notices.actors.items()},
             **self.episodes.mailboxes(),
             **self.users.mailboxes(),
+            **self.jobs_topic.mailboxes(),
         }
 
     def tree(self) -> dict[str, Any]:
@@ -329,63 +162,6 @@ class Node:
     async def _child(self, name: str, kind: str, run: Run) -> None:
         policy = policy_of(child_settings(self.settings, name))
         await self.root.start_child(ChildSpec(name=name, kind=kind, run=run, policy=policy, park=False))
-
-    def _listen_in(self) -> None:
-        """
-        Let those who measure and trace hear of commits, publications and effects.
-        """
-        meter, traces = self.meter, self.traces
-
-        def committed(event: Event) -> None:
-            meter.committed(event)
-            traces.committed(event)
-
-        def published(topic: Topic, messages: Sequence[Message], delivered: int) -> None:
-            meter.published(topic, messages, delivered)
-            traces.published(topic, messages, delivered)
-
-        self.feed.on_committed, self.hub.on_published = committed, published
-        for effect in self.effects.values():
-            effect.on_handled = traces.handled
-        self.workshop.dispatcher.parts.on_ran = traces.ran
-        if (poller := self.workshop.poller) is not None:
-            poller.reduce = traces.reducing(poller.reduce)
-
-    def _retune(self, settings: Settings) -> None:
-        """
-        Let all parts that were made once go by these settings.
-        """
-        kinds = settings.supervision
-        for child in self.root.children():
-            self.root.retune(policy_of(child_settings(settings, child.name)), only=child.name)
-        for registry in (self.episodes, self.users, self.jobs_topic):
-            kind = kinds.episode
-            registry.retune(policy_of(kind), capacity=kind.mailbox, idle=kind.idle)
-        self.plugin_supervisor.retune(policy_of(kinds.plugin))
-        for name, effect in self.effects.items():
-            effect.mailbox.resize(kinds.plugin.mailbox)
-            effect.settings = effect_settings(settings, name)
-        self.plugin_tasks.retune(settings)
-        self.plugins.retune(settings.plugins)
-        self.guard.limit = settings.plugins.block_limit
-        realtime = settings.realtime
-        self.catalog.mailbox.resize(kinds.catalog.mailbox)
-        self.catalog.retune(
-            ring=catalog_ring(realtime),
-            replay_limit=realtime.replay_limit,
-            replay_size=realtime.replay_size,
-            position_interval=realtime.position_interval,
-        )
-        self.presence.interval = settings.presence.write_behind
-        self.presence.heartbeat = settings.presence.heartbeat
-        self.feed.poll, self.feed.batch = settings.feed.poll, settings.feed.batch
-        self.retention.age = settings.retention.events_age
-        self.retention.count = settings.retention.events_per_topic
-        self.retention.interval = settings.retention.interval
-        self.workshop.retune(settings)
-        self.store.patient_log.patience = settings.retention.removed_plugin_age
-        self.housekeeping.settings = settings.retention
-        self.store.retune(settings.database.statement_timeout)
 
     async def _supervise_postgres(self, task_status: trio.TaskStatus[None]) -> None:
         assert self.embedded is not None

@@ -5,7 +5,7 @@ from functools import partial
 
 import attrs
 
-from conf.settings import Settings
+from conf.settings import Child, Settings
 from engine.actors.answers import Answers
 from engine.actors.notices import WAITING, Notice, NoticeActor, Notices
 from engine.actors.plugin_life import PluginLife
@@ -13,10 +13,11 @@ from engine.actors.presence import PresenceSink
 from engine.assembly.topics import policy_of
 from engine.marks import Marks
 from engine.plugin_host.host import PluginHost
-from engine.runtime.child import ChildSpec, Restart
+from engine.runtime.child import ChildSpec, Restart, RestartPolicy
 from engine.runtime.mailbox import Mailbox
 from engine.runtime.supervisor import Supervisor
 
+# Hooks that are told what has happened, and say nothing.
 NOTICE_HOOKS = ("presence_changed", "session_opened", "session_closed")
 
 
@@ -65,7 +66,7 @@ class PluginTasks:
             plugins=plugins,
             runner=plugins.runner,
             supervisor=Supervisor("answers"),
-            policy=attrs.evolve(policy_of(kind), restart=Restart.TEMPORARY),
+            policy=_once(kind),
             limits=plugins.budgets_of,
             prepared={name: life.prepared for name, life in lives.items()},
             rest=kind.cool_down,
@@ -92,6 +93,14 @@ class PluginTasks:
         """
         Go by these settings; the plugins' budgets are looked up each time.
         """
-        self.answers.rest = settings.supervision.plugin.cool_down
+        kind = settings.supervision.plugin
+        self.answers.rest, self.answers.policy = kind.cool_down, _once(kind)
         for name, life in self.lives.items():
             life.budget = settings.plugins.of(name).life_cycle_budget
+
+
+def _once(kind: Child) -> RestartPolicy:
+    """
+    An answer that failed is not given again.
+    """
+    return attrs.evolve(policy_of(kind), restart=Restart.TEMPORARY)

@@ -1,14 +1,15 @@
 """What each kind of topic is made of: its actor, its log, and the state that a snapshot shows."""
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 import attrs
 
-from conf.settings import Child, Realtime, Settings
+from conf.settings import Child, Realtime, Settings, Supervision
 from engine.actors.catalog import CatalogActor
 from engine.actors.episode import EpisodeActor, EpisodeMessage, Marked, PresenceTimes, shown_metas
 from engine.actors.log_actor import LogActor, LogMessage
@@ -21,11 +22,17 @@ from engine.errors import EngineError
 from engine.marks import Marks
 from engine.runtime.child import Restart, RestartPolicy
 from engine.runtime.mailbox import Mailbox
-from engine.runtime.registry import Registry
+from engine.runtime.registry import Actor, Registry
 from engine.runtime.supervisor import Supervisor
 from engine.store.episode_list import ListQuery
 from engine.store.job_list import JobQuery
 from engine.store.store import Store
+
+K = TypeVar("K", bound=Hashable)
+M = TypeVar("M")
+
+# How many messages have room in a mailbox.
+Room = Callable[[Supervision], int]
 
 # Episodes, notifications, viewers and jobs that a snapshot shows.
 SHOWN = 50
@@ -54,10 +61,21 @@ def catalog_ring(realtime: Realtime) -> int:
     return max(realtime.replay_ring, realtime.replay_limit)
 
 
+def _usual(kinds: Supervision) -> int:
+    return kinds.episode.mailbox
+
+
+def _busy(kinds: Supervision) -> int:
+    """
+    The room in the mailbox of an actor that hears of everything.
+    """
+    return kinds.catalog.mailbox
+
+
 @attrs.define(eq=False, kw_only=True)
 class Topics:
     """
-    Makes the actors of topics, and knows those that live.
+    Makes the actors of topics, and lets those that live go by other settings.
     """
 
     settings: Settings
@@ -65,6 +83,8 @@ class Topics:
     hub: Channels
     on_presence: PresenceSink
     marks: Marks = attrs.field(factory=Marks)
+    _registries: list[tuple[Registry[Any, Any], Room]] = attrs.field(factory=list, init=False)
+    _catalog: CatalogActor | None = attrs.field(default=None, init=False)
     _episodes: WeakSet[EpisodeActor] = attrs.field(factory=WeakSet, init=False)
     _logs: WeakSet[LogActor] = attrs.field(factory=WeakSet, init=False)
 
@@ -73,7 +93,17 @@ class Topics:
         Let the actors that live, and those to come, go by these settings.
         """
         self.settings = settings
-        realtime, presence = settings.realtime, settings.presence
+        realtime, presence, kind = settings.realtime, settings.presence, settings.supervision.episode
+        for registry, room in self._registries:
+            registry.retune(policy_of(kind), capacity=room(settings.supervision), idle=kind.idle)
+        if self._catalog is not None:
+            self._catalog.mailbox.resize(_busy(settings.supervision))
+            self._catalog.retune(
+                ring=catalog_ring(realtime),
+                replay_limit=realtime.replay_limit,
+                replay_size=realtime.replay_size,
+                position_interval=realtime.position_interval,
+            )
         for episode in self._episodes:
             episode.times = self._times()
             episode.presence.active_for = timedelta(seconds=presence.active_for)
@@ -87,15 +117,7 @@ class Topics:
         """
         The registry of episode actors.
         """
-        kind = self.settings.supervision.episode
-        episodes: Registry[EpisodeId, EpisodeMessage] = Registry(
-            supervisor,
-            kind="episode",
-            policy=policy_of(kind),
-            capacity=kind.mailbox,
-            idle=kind.idle,
-            start=self.episode,
-        )
+        episodes = self._registry(supervisor, "episode", self.episode, _usual)
 
         def changed(episode: EpisodeId, user: UserId) -> None:
             # Nobody there, or no room: the next diff shows it.
@@ -109,38 +131,21 @@ class Topics:
         """
         The registry of user actors.
         """
-        kind = self.settings.supervision.episode
-        return Registry(
-            supervisor,
-            kind="user",
-            policy=policy_of(kind),
-            capacity=kind.mailbox,
-            idle=kind.idle,
-            start=self.user,
-        )
+        return self._registry(supervisor, "user", self.user, _usual)
 
     def jobs(self, supervisor: Supervisor) -> Registry[Topic, LogMessage]:
         """
         The registry of the one actor of the topic `jobs`.
         """
-        kind = self.settings.supervision.episode
-        return Registry(
-            supervisor,
-            kind="jobs",
-            policy=policy_of(kind),
-            # As busy as the catalog.
-            capacity=self.settings.supervision.catalog.mailbox,
-            idle=kind.idle,
-            start=self.jobs_topic,
-        )
+        return self._registry(supervisor, "jobs", self.jobs_topic, _busy)
 
     def catalog(self, brought: LogPlace) -> CatalogActor:
         """
         The catalog's actor; everything up to `brought` is old to it.
         """
         realtime = self.settings.realtime
-        return CatalogActor(
-            mailbox=Mailbox(self.settings.supervision.catalog.mailbox, name="catalog"),
+        self._catalog = CatalogActor(
+            mailbox=Mailbox(_busy(self.settings.supervision), name="catalog"),
             hub=self.hub,
             log=self.store.log,
             epoch=self.store.epoch,
@@ -151,6 +156,7 @@ class Topics:
             ring=deque(maxlen=catalog_ring(realtime)),
             position_interval=realtime.position_interval,
         )
+        return self._catalog
 
     def episode(self, key: EpisodeId, mailbox: Mailbox[EpisodeMessage]) -> EpisodeActor:
         """
@@ -226,6 +232,25 @@ class Topics:
             return shown, {"jobs": await self._jobs(None)}
 
         return self._log_actor(mailbox, self._log(key, head, snapshot))
+
+    def _registry(
+        self,
+        supervisor: Supervisor,
+        kind: str,
+        start: Callable[[K, Mailbox[M]], Actor],
+        room: Room,
+    ) -> Registry[K, M]:
+        settings = self.settings.supervision
+        registry = Registry(
+            supervisor,
+            kind=kind,
+            policy=policy_of(settings.episode),
+            capacity=room(settings),
+            idle=settings.episode.idle,
+            start=start,
+        )
+        self._registries.append((registry, room))
+        return registry
 
     def _log_actor(self, mailbox: Mailbox[LogMessage], log: TopicLog) -> LogActor:
         actor = LogActor(mailbox=mailbox, log=log, position_check=self.settings.realtime.position_check)

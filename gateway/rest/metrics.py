@@ -100,6 +100,7 @@ class NodeCollector(Collector):
             "catalog": self.node.catalog.mailbox.statistics(),
             "episodes": self.node.episodes.statistics(),
             "users": self.node.users.statistics(),
+            "jobs": self.node.jobs_topic.statistics(),
             **{f"plugin/{name}": actor.mailbox.statistics() for name, actor in self.node.effects.items()},
         }
         depths = {name: one.depth for name, one in found.items()}

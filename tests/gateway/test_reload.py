@@ -100,6 +100,19 @@ async def test_running_children_go_by_the_new_policy(tuned):
     assert await viewer.pending() == []
 
 
+async def test_what_hears_of_every_job_keeps_a_mailbox_as_large_as_the_catalogs(tuned):
+    """
+    A reload that is about something else had made it as small as an episode's.
+    """
+    node, options = tuned
+    await node.subscriber("jobs")
+    options |= {"feed.batch": 7}
+    await reload(node)
+    [mailbox] = node.node.jobs_topic.mailboxes().values()
+    kinds = node.node.settings.supervision
+    assert mailbox.capacity == kinds.catalog.mailbox != kinds.episode.mailbox
+
+
 async def test_plugins_are_held_to_the_new_budget(start_greenroom):
     """
     One that ran under the old budget is cancelled under the new.
