@@ -20,8 +20,7 @@ def make_room(sessions: int) -> int:
     The kernel's table of them doubles when it is full, and in a process with threads whoever opens the file
     that was too many waits for all processors, 10 to 20 ms. So it grows now, before there are any.
     """
-    wanted = sessions + OTHERS
-    soft, hard = (_number(limit) for limit in resource.getrlimit(resource.RLIMIT_NOFILE))
+    wanted, (soft, hard) = needed(sessions), limits()
     if soft < wanted:
         soft = min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -31,6 +30,21 @@ def make_room(sessions: int) -> int:
     with Path(os.devnull).open("rb") as file:
         os.close(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, room - 1))
     return room
+
+
+def needed(sessions: int) -> int:
+    """
+    Files that so many sessions, and everything else, may have open.
+    """
+    return sessions + OTHERS
+
+
+def limits() -> tuple[int, int]:
+    """
+    The files that this process may have open now, and those that it may let itself have.
+    """
+    soft, hard = map(_number, resource.getrlimit(resource.RLIMIT_NOFILE))
+    return soft, hard
 
 
 def _number(limit: int) -> int:

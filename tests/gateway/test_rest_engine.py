@@ -146,7 +146,9 @@ async def test_a_broken_plugin_is_quarantined_shown_and_resumed(start_greenroom)
         return await greenroom.request("GET", "engine/plugins/stumbling", role="operator")
 
     await greenroom.create("One")
-    answer = await until_answer(shown, lambda answer: answer.json["state"] == "quarantined")
+    await until_answer(shown, lambda answer: answer.json["state"] == "quarantined")
+    # Failures are kept a moment later.
+    answer = await until_answer(shown, lambda answer: len(answer.json["failures"]) == 2)
     await greenroom.create("Two")
     state = answer.json
     assert (state["name"], state["failures_in_a_row"], state["failed_total"]) == ("stumbling", 2, 2)

@@ -1,7 +1,6 @@
 """What the machine gives a node: file descriptors, the accept queue, its directory, who may read secrets."""
 
 import os
-import resource
 import shutil
 import stat
 from collections.abc import Iterator
@@ -10,9 +9,8 @@ from pathlib import Path
 from conf.settings import Loaded, Settings
 from conf.sources import CONFIG_VARIABLE
 from gateway.cli.checks.finding import Finding, Grade
+from gateway.cli.open_files import limits, needed
 
-# Descriptors that a node needs besides its clients' and the database's: files, pipes, event loop, listeners.
-OWN_DESCRIPTORS = 64
 # Free bytes below which a database soon stops.
 LITTLE_SPACE = 500_000_000
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
@@ -30,16 +28,14 @@ def of_machine(loaded: Loaded, config: Path | None) -> Iterator[Finding]:
 
 
 def _descriptors(settings: Settings) -> Finding:
-    pools = settings.database.pool_size + settings.database.background_pool_size
-    wanted = settings.limits.sessions + pools + OWN_DESCRIPTORS
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return Finding(Grade.OK, "file descriptors", f"{soft} are allowed, {wanted} may be needed")
+    wanted, (_, hard) = needed(settings.limits.sessions), limits()
+    if hard >= wanted:
+        return Finding(Grade.OK, "file descriptors", f"{hard} are allowed, {wanted} may be needed")
     return Finding(
         Grade.WRONG,
         "file descriptors",
-        f"{soft} are allowed, but limits.sessions and the pools may need {wanted}: clients beyond it wait",
-        f"raise it (systemd: LimitNOFILE={wanted}; shell: ulimit -n {wanted}), or lower limits.sessions",
+        f"{hard} are allowed, but limits.sessions may need {wanted}: clients beyond it wait",
+        f"raise it (systemd: LimitNOFILE={wanted}; shell: ulimit -Hn {wanted}), or lower limits.sessions",
     )
 
 
