@@ -149,7 +149,10 @@ class Dispatcher:
                 self._start(job, claimed_at + self.source.lease)
                 rooms[job.type] -= 1
             self._more |= len(claimed.jobs) == limit or min(rooms.values()) == 0
-            self.parts.committed(*claimed.events)
+            if claimed.jobs:
+                # Their handlers begin first; whoever watches hears of it a moment later.
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                self.parts.committed(*claimed.events)
 
     def _rooms(self) -> tuple[dict[str, int], int]:
         running = sum(self._running.values())

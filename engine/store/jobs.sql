@@ -25,7 +25,7 @@ with given as materialized (
            unique_key, episode_id, source, submitted_by, request, statement_timestamp(), statement_timestamp()
     from given where episode_id is null or episode_id in (select id from locked)
     on conflict do nothing
-    returning *
+    returning id, seq, type, state, attempt, max_attempts, progress, episode_id, submitted_by, request
 ), idempotency as (
     insert into idempotency_keys ("user", key, fingerprint, response)
     select submitted_by, %(key)s, %(fingerprint)s, jsonb_build_object('id', id)

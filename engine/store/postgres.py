@@ -30,24 +30,28 @@ class Database:
         """
         All rows that the statement answers.
         """
-        async with self.connection() as connection:
-            cursor = connection.cursor_for(query)
-            return await (await cursor.execute(query, params)).fetchall()
+        with trio.move_on_after(self.deadline):
+            async with self.pool.connection() as connection:
+                return await (await connection.cursor_for(query).execute(query, params)).fetchall()
+        raise self._too_slow()
 
     async def fetch_one(self, query: LiteralString, params: Params) -> Row | None:
         """
         The first row that the statement answers, or None.
         """
-        async with self.connection() as connection:
-            cursor = connection.cursor_for(query)
-            return await (await cursor.execute(query, params)).fetchone()
+        with trio.move_on_after(self.deadline):
+            async with self.pool.connection() as connection:
+                return await (await connection.cursor_for(query).execute(query, params)).fetchone()
+        raise self._too_slow()
 
     async def execute(self, query: LiteralString, params: Params) -> int:
         """
         Run the statement; answers the number of rows that it touched.
         """
-        async with self.connection() as connection:
-            return (await connection.cursor_for(query).execute(query, params)).rowcount
+        with trio.move_on_after(self.deadline):
+            async with self.pool.connection() as connection:
+                return (await connection.cursor_for(query).execute(query, params)).rowcount
+        raise self._too_slow()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[TrioConnection]:
@@ -58,4 +62,7 @@ class Database:
             async with self.pool.connection() as connection:
                 yield connection
         if scope.cancelled_caught:
-            raise StoreUnavailableError(f"the database did not answer within {self.deadline:g} s")
+            raise self._too_slow()
+
+    def _too_slow(self) -> StoreUnavailableError:
+        return StoreUnavailableError(f"the database did not answer within {self.deadline:g} s")
