@@ -7,6 +7,22 @@
 -- Rows are looked up by `= any (array (…))`, also where a join says the same: a plan that was made while the
 -- tables were small would join by reading all of them, however they have grown since.
 
+-- name: heads
+-- A part of the statements below: counts up the logs in which `jobs` are written, and says how far each was.
+), counts as (
+    select episode_id, count(*) as many from jobs group by episode_id
+), heads as (
+    update episodes set log_offset = log_offset + many
+    from counts
+    where episodes.id = counts.episode_id and episodes.id = any (array (select episode_id from counts))
+    returning episodes.id, log_offset - many as before
+), common_head as (
+    update topic_logs set log_offset = log_offset + many
+    from counts where topic = 'jobs' and counts.episode_id is null
+    returning log_offset - many as before
+), head as (
+    select id, before from heads union all select null, before from common_head
+
 -- name: submit
 -- A job that is there already, by its id or by its unique key, is left as it is, and nothing is answered.
 with given as materialized (
@@ -30,17 +46,7 @@ with given as materialized (
     insert into idempotency_keys ("user", key, fingerprint, response)
     select submitted_by, %(key)s, %(fingerprint)s, jsonb_build_object('id', id)
     from jobs where %(key)s::text is not null
-), counts as (
-    select episode_id, count(*) as many from jobs group by episode_id
-), heads as (
-    update episodes set log_offset = log_offset + many
-    from counts
-    where episodes.id = counts.episode_id and episodes.id = any (array (select episode_id from counts))
-    returning episodes.id, log_offset - many as before
-), common_head as (
-    update topic_logs set log_offset = log_offset + many
-    from counts where topic = 'jobs' and counts.episode_id is null
-    returning log_offset - many as before
+-- here: heads
 ), placed as (
     select jobs.*, row_number() over (partition by episode_id order by jobs.seq) as nth from jobs
 )
@@ -50,8 +56,7 @@ select log_place(), gen_random_uuid(), case when head.id is null then 'jobs' els
        jsonb_build_object('job', job_facts(placed.id, type, state, attempt, max_attempts, progress, episode_id,
                                            submitted_by)),
        submitted_by, request, date_trunc('milliseconds', statement_timestamp())
-from placed join (select id, before from heads union all select null, before from common_head) as head
-     on head.id is not distinct from placed.episode_id
+from placed join head on head.id is not distinct from placed.episode_id
 order by head.id, nth
 returning xid::text::bigint, seq, id::text, topic, topic_offset, epoch::text, type, data, "user", request, created_at
 
@@ -102,22 +107,11 @@ with open as materialized (
     where id = any (array (select id from chosen)) and (select count(*) from locked) >= 0
     returning id, seq, type, priority, payload, error, attempt, max_attempts, timeout, next_run_at, lease_until,
               fence, external_seq, unique_key, source, submitted_by, request, episode_id, created_at, started_at
-), counts as (
-    select episode_id, count(*) as many from jobs group by episode_id
-), heads as (
-    update episodes set log_offset = log_offset + many
-    from counts
-    where episodes.id = counts.episode_id and episodes.id = any (array (select episode_id from counts))
-    returning episodes.id, log_offset - many as before
-), common_head as (
-    update topic_logs set log_offset = log_offset + many
-    from counts where topic = 'jobs' and counts.episode_id is null
-    returning log_offset - many as before
+-- here: heads
 ), ordered as (
     select jobs.*, head.id as head, before + row_number() over (
         partition by episode_id order by priority desc, next_run_at, seq) as topic_offset
-    from jobs join (select id, before from heads union all select null, before from common_head) as head
-         on head.id is not distinct from jobs.episode_id
+    from jobs join head on head.id is not distinct from jobs.episode_id
     order by head, topic_offset
 ), placed as materialized (
     select log_place() as xid, nextval('events_seq_seq') as event_seq, gen_random_uuid() as event_id,
@@ -191,17 +185,7 @@ with given as materialized (
               coalesce(given."user", case when given.state = 'cancelled' then chosen.wisher end,
                        job.submitted_by) as who,
               coalesce(given.request, job.request) as whence, given.delay
-), counts as (
-    select episode_id, count(*) as many from jobs group by episode_id
-), heads as (
-    update episodes set log_offset = log_offset + many
-    from counts
-    where episodes.id = counts.episode_id and episodes.id = any (array (select episode_id from counts))
-    returning episodes.id, log_offset - many as before
-), common_head as (
-    update topic_logs set log_offset = log_offset + many
-    from counts where topic = 'jobs' and counts.episode_id is null
-    returning log_offset - many as before
+-- here: heads
 ), placed as (
     select jobs.*, row_number() over (partition by episode_id order by seq) as nth from jobs
 )
@@ -214,8 +198,7 @@ select log_place(), gen_random_uuid(), case when head.id is null then 'jobs' els
        || case when delay is not null and state = 'retry' then jsonb_build_object('nextRunAt', to_char(
               next_run_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) else '{}' end,
        who, whence, date_trunc('milliseconds', statement_timestamp())
-from placed join (select id, before from heads union all select null, before from common_head) as head
-     on head.id is not distinct from placed.episode_id
+from placed join head on head.id is not distinct from placed.episode_id
 order by head.id, nth
 returning xid::text::bigint, seq, id::text, topic, topic_offset, epoch::text, type, data, "user", request, created_at
 
