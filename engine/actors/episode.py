@@ -1,6 +1,7 @@
 """The actor of one watched episode: its log for its subscribers, and who is there."""
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import assert_never
 
 import attrs
@@ -132,7 +133,8 @@ class EpisodeActor:
     _version: int = attrs.field(init=False, factory=lambda: int(utc_now().timestamp() * 1000))
     # When the next diff is due; None while nothing changed.
     _diff_at: float | None = attrs.field(default=None, init=False)
-    # Sessions that left, with the time from which that shows: a reload of the page is back before.
+    # Sessions that left, in that order, with the time from which that shows: a reload of the page is back
+    # before.
     _leaving: dict[SessionId, tuple[UserId, float]] = attrs.field(factory=dict, init=False)
     _silence_at: float = attrs.field(default=0.0, init=False)
     _check_at: float = attrs.field(default=0.0, init=False)
@@ -182,7 +184,7 @@ class EpisodeActor:
         return waited
 
     def _due(self) -> float:
-        leaving = min((due for _, due in self._leaving.values()), default=float("inf"))
+        _, leaving = next(iter(self._leaving.values()), (None, float("inf")))
         diff = float("inf") if self._diff_at is None else self._diff_at
         return min(leaving, diff, self._silence_at, self._check_at)
 
@@ -214,11 +216,13 @@ class EpisodeActor:
 
     async def _do_what_is_due(self) -> None:
         now = trio.current_time()
-        for session, (user, due) in list(self._leaving.items()):
-            if now >= due:
-                self._forget_leaving(session)
-                self.presence.drop(session, user)
-                self._plan_diff()
+        # Of a crowd that left at once a few in each turn; who left first is due first.
+        for session, (user, due) in list(islice(self._leaving.items(), TURN)):
+            if now < due:
+                break
+            self._forget_leaving(session)
+            self.presence.drop(session, user)
+            self._plan_diff()
         if now >= self._silence_at:
             self._silence_at = now + self.times.silence
             self.presence.notice_silence(utc_now())
@@ -231,6 +235,7 @@ class EpisodeActor:
             await self.log.check_position()
 
     def _leave(self, session: SessionId, user: UserId) -> None:
+        self._leaving.pop(session, None)
         self._leaving[session] = (user, trio.current_time() + self.times.reload_grace)
         meta = self.presence.meta(session, user)
         if self.times.reload_grace and meta is not None:

@@ -7,7 +7,7 @@ import socket
 import ssl
 import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +23,7 @@ from hypercorn.utils import LifespanFailureError, LifespanTimeoutError, parse_so
 from engine.errors import StartupError
 from gateway.http.connection import Connection, open_connection
 from gateway.http.door import Door
+from gateway.http.readers import Readers
 from gateway.http.serving import ServerLimits, Serving
 from gateway.http.traffic import Traffic
 
@@ -141,38 +142,41 @@ async def _serve_connections(
     Serve until all have gone or the grace for connections is over; when the whole grace will be over.
     """
     connections: set[Connection] = set()
-    async with trio.open_nursery() as watching:
-        door = traffic.door = Door(limits)
-        watching.start_soon(door.keep)
-        watching.start_soon(_watch_deadlines, connections)
-        async with trio.open_nursery() as nursery:
-            serving = Serving(
-                app=app,
-                limits=limits,
-                state=ConnectionState(state),
-                door=door,
-                nursery=nursery,
-                tls=tls,
-                config=config,
-                context=WorkerContext(None),
-                traffic=traffic,
-            )
-            async with trio.open_nursery() as accepting:
+    with closing(Readers()) as readers:
+        async with trio.open_nursery() as watching:
+            door = traffic.door = Door(limits)
+            watching.start_soon(door.keep)
+            watching.start_soon(readers.keep)
+            watching.start_soon(_watch_deadlines, connections)
+            async with trio.open_nursery() as nursery:
+                serving = Serving(
+                    app=app,
+                    limits=limits,
+                    state=ConnectionState(state),
+                    door=door,
+                    readers=readers,
+                    nursery=nursery,
+                    tls=tls,
+                    config=config,
+                    context=WorkerContext(None),
+                    traffic=traffic,
+                )
+                async with trio.open_nursery() as accepting:
+                    for listener in sockets:
+                        accepting.start_soon(_accept, serving, listener, connections)
+                    task_status.started()
+                    await shutdown.wait()
+                    accepting.cancel_scope.cancel()
                 for listener in sockets:
-                    accepting.start_soon(_accept, serving, listener, connections)
-                task_status.started()
-                await shutdown.wait()
-                accepting.cancel_scope.cancel()
-            for listener in sockets:
-                listener.close()
-            now = trio.current_time()
-            nursery.cancel_scope.deadline = now + CONNECTIONS_SHARE * limits.shutdown_grace
-            serving.is_draining = True
-            await serving.context.terminated.set()
-            for connection in connections:
-                if connection.is_idle:
-                    connection.abort()
-        watching.cancel_scope.cancel()
+                    listener.close()
+                now = trio.current_time()
+                nursery.cancel_scope.deadline = now + CONNECTIONS_SHARE * limits.shutdown_grace
+                serving.is_draining = True
+                await serving.context.terminated.set()
+                for connection in connections:
+                    if connection.is_idle:
+                        connection.abort()
+            watching.cancel_scope.cancel()
     return now + limits.shutdown_grace
 
 

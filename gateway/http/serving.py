@@ -11,6 +11,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState
 
 from gateway.http.door import Door
+from gateway.http.readers import Readers
 from gateway.http.traffic import Traffic
 
 
@@ -53,6 +54,8 @@ class Serving:
     state: ConnectionState
     # Where newcomers wait.
     door: Door
+    # Where WebSockets wait for what their clients send.
+    readers: Readers
     # Where outlets drain their backlogs: a nursery for each connection would cost it 2 KiB.
     nursery: trio.Nursery
     # With TLS, connections are Hypercorn's.

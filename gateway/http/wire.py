@@ -7,6 +7,8 @@ from math import inf
 import attrs
 import trio
 
+from gateway.http.readers import Readers
+
 # What is read at once; the buffer lives as long as one read.
 RECEIVE = 65536
 # A write is given its deadline per piece: a slow line may take long over a big response, a dead one not.
@@ -44,6 +46,8 @@ class Wire:
     # Until when who reads waits, and who writes.
     read_by: float = inf
     write_by: float = inf
+    # Where who reads waits, if not with Trio.
+    readers: Readers | None = None
     # False when our last byte is sent, or nothing can be sent.
     is_open: bool = True
     # The client sends no more.
@@ -70,13 +74,17 @@ class Wire:
         Raises:
             trio.TooSlowError: nothing came until `read_by`.
         """
-        try:
-            await trio.lowlevel.wait_readable(self.sock)
-        except trio.ClosedResourceError:
-            if trio.current_time() >= self.read_by:
-                raise trio.TooSlowError from None
-            return False
-        return True
+        if self.readers is not None:
+            is_readable = await self.readers.wait_readable(self.sock)
+        else:
+            is_readable = True
+            try:
+                await trio.lowlevel.wait_readable(self.sock)
+            except trio.ClosedResourceError:
+                is_readable = False
+        if not is_readable and trio.current_time() >= self.read_by:
+            raise trio.TooSlowError
+        return is_readable
 
     def read_nowait(self) -> bytes | None:
         """
@@ -153,6 +161,8 @@ class Wire:
         """
         # What Trio offers for a socket about to be closed serves for one that stays: waits end, no more.
         trio.lowlevel.notify_closing(self.sock)
+        if self.readers is not None:
+            self.readers.wake(self.sock)
 
     def wake_late(self, now: float) -> None:
         """
@@ -191,4 +201,6 @@ class Wire:
         self.is_open = False
         if self.sock.fileno() >= 0:
             self.wake()
+            if self.readers is not None:
+                self.readers.forget(self.sock)
             self.sock.close()

@@ -4,8 +4,11 @@ import re
 import socket
 from collections import Counter
 
+import attrs
 import trio
+import trio.testing
 
+from gateway.http import readers
 from tests.gateway.applications import SOON, accept
 from tests.gateway.raw_client import HANDSHAKE, RawClient
 
@@ -127,6 +130,43 @@ async def test_a_crowd_that_goes_at_once_is_cleared_away_while_others_are_served
     assert await request.receive_response() == (200, b"hello")
     await request.stream.aclose()
     await served.wait_all_ended()
+    await served.assert_unharmed()
+
+
+@attrs.define(eq=False)
+class Steps(trio.abc.Instrument):
+    """
+    The most steps that tasks of connections did in one turn of the loop.
+    """
+
+    most: int = 0
+    now: int = 0
+
+    def after_io_wait(self, timeout):
+        self.now = 0
+
+    def after_task_step(self, task):
+        self.now += task.name == "connection"
+        self.most = max(self.most, self.now)
+
+
+async def test_a_crowd_of_websockets_that_leaves_at_once_is_heard_of_a_few_at_a_time(start, monkeypatch):
+    """
+    All of them are readable in the same moment; not all of them are woken in one turn of the loop.
+    """
+    monkeypatch.setattr(readers, "WOKEN", 5)
+    served = await start({"/crowd": app([])})
+    lines = come(served)
+    for line in lines:
+        assert b" 101 " in await line.receive_head()
+    await trio.testing.wait_all_tasks_blocked()
+    steps = Steps()
+    trio.lowlevel.add_instrument(steps)
+    for line in lines:
+        line.stream.socket.close()
+    await served.wait_all_ended()
+    trio.lowlevel.remove_instrument(steps)
+    assert 0 < steps.most < CROWD / 2
     await served.assert_unharmed()
 
 
