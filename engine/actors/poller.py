@@ -16,14 +16,12 @@ from engine.errors import SourceUnavailableError, StoreUnavailableError
 from engine.runtime.backoff import Backoff
 from engine.sources.held import Held
 from engine.sources.reduction import Counts, PollerStatistics, Reducer, Verdict
-from engine.sources.sqs import BATCH, Delivery, MessageId, QueueFacts, SqsQueue, in_tens
+from engine.sources.sqs import BATCH, FEW_RECEIVES, Delivery, MessageId, QueueFacts, SqsQueue, in_tens
 
 log = structlog.get_logger(__name__)
 
 # Messages that are reduced at a time, at most.
 REDUCED = 100
-# Deliveries that a queue should allow before it gives a message up: one counts although its answer was lost.
-FEW_RECEIVES = 5
 # Seconds between two polls that find nothing, at least, should an endpoint answer without waiting.
 EMPTY = 0.2
 # Seconds until messages are reduced again that were put off.

@@ -23,6 +23,8 @@ BATCH = 10
 THREADS = 4
 # Seconds after which a call is given up that has outlived boto3's own timeouts, which each byte starts anew.
 SLACK = 1.0
+# Deliveries that a queue should allow before it gives a message up: one counts although its answer was lost.
+FEW_RECEIVES = 5
 # How SQS refuses single messages that no other try helps: the receipt is too old, or the message is gone.
 _LAPSED = frozenset(
     {"ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight", "InvalidReceiptHandle"}

@@ -12,6 +12,7 @@ from engine.errors import PluginError
 from gateway.cli.checks.database import of_database
 from gateway.cli.checks.finding import Finding, Grade
 from gateway.cli.checks.machine import of_machine
+from gateway.cli.checks.queue import of_queue
 from gateway.cli.options import config_option, data_dir_option, load_with_plugins, overrides_of
 
 WRONG = 1
@@ -22,7 +23,8 @@ WRONG = 1
 @data_dir_option
 def doctor(config: Path | None, data_dir: Path | None) -> None:
     """
-    Look at settings, permissions, file descriptors, database, migrations, clock and plugins.
+    Look at settings, permissions, file descriptors, database, migrations, clock, plugins and, if there is
+    one, the queue of SQS.
 
     Changes nothing, and disturbs no node. Exits with 0 if nothing is wrong, 1 if something is, 2 if the
     settings are.
@@ -50,3 +52,4 @@ def _all(loaded: Loaded, config: Path | None, plugins: list[str] | None) -> Iter
         yield Finding(Grade.NOTE, "settings", str(consequence))
     yield from of_machine(loaded, config)
     yield from of_database(loaded.settings, plugins)
+    yield from of_queue(loaded.settings)
