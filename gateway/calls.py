@@ -12,7 +12,7 @@ from engine.hookspecs import Refused
 from engine.node import Node
 from gateway import protocol
 from gateway.rest.messages import traceparent_of
-from gateway.session import Refusal
+from gateway.session_client import Refusal
 
 # Calls that one client may have under way.
 CALLS = 16

@@ -21,7 +21,8 @@ from gateway.http.outlet import OUTLET_EXTENSION
 from gateway.http.queue_outlet import QueueOutlet
 from gateway.limits import Bucket, SessionLimit
 from gateway.protocol import FRAMED_JSON, JSON_LINES, BadMessageError, FramedJson, JsonLines, Ref
-from gateway.session import Refusal, Session, Since
+from gateway.session import Session, Since
+from gateway.session_client import Refusal
 
 log = structlog.get_logger()
 
@@ -216,7 +217,7 @@ class Connection:
                 answer = Refusal("try_later", str(error))
             except EngineError as error:
                 answer = Refusal("refused", str(error))
-            session.heartbeat()
+            session.presences.heartbeat()
             if answer is not None:
                 self._answer(message.ref, answer)
 
@@ -245,13 +246,13 @@ class Connection:
                 position = Since(since.offset, since.epoch) if since else None
                 refusal = await session.subscribe(topic, position, snapshot=snapshot)
             case protocol.SetPresence():
-                refusal = await session.be_present(
+                refusal = await session.presences.join(
                     message.resource_type, message.resource_id, message.state, message.user_name
                 )
             case protocol.Unsubscribe(topic=topic):
                 refusal = await session.unsubscribe(topic)
             case protocol.Leave():
-                refusal = await session.leave(message.resource_type, message.resource_id)
+                refusal = await session.presences.leave(message.resource_type, message.resource_id)
             case protocol.Refresh(token=token):
                 return self._refresh(session, token)
             case protocol.Connect():
@@ -262,7 +263,7 @@ class Connection:
                 self._calls.begin(session.identity, message, partial(self._answer_call, message.ref))
                 return None
             case protocol.Viewers():
-                found = session.viewers(
+                found = session.presences.viewers(
                     message.resource_type, message.resource_id, message.after, message.limit
                 )
                 return (

@@ -21,7 +21,8 @@ from gateway.engineio.timers import Timer
 from gateway.limits import SessionLimit
 from gateway.namespaces.frames import SocketIoFormat
 from gateway.namespaces.recovery import Pid
-from gateway.session import Refusal, Session
+from gateway.session import Session
+from gateway.session_client import Refusal
 from gateway.socketio.socket import ConnectRefused, Later, Socket
 
 log = structlog.get_logger(__name__)
@@ -154,7 +155,7 @@ class RealTimeNamespace:
             answer = Refusal("bad_message", f"{name}: {error}")
         except EngineError as error:
             answer = Refusal("refused", str(error))
-        session.heartbeat()
+        session.presences.heartbeat()
         return answer if isinstance(answer, Later) else _acked(answer)
 
     async def gone(self, socket: Socket, reason: str) -> None:
@@ -173,7 +174,7 @@ class RealTimeNamespace:
         """
         The client answered a ping: where it is present, it is active.
         """
-        socket.user_data.session.heartbeat()
+        socket.user_data.session.presences.heartbeat()
 
     async def _begin(self, socket: Socket, back: Return | None) -> None:
         guest: Guest = socket.user_data
@@ -203,7 +204,7 @@ class RealTimeNamespace:
             raise StoreUnavailableError(no.message)
         if back is not None and guest.pid is back.pid:
             for episode, room in rooms.items():
-                if not isinstance(await session.be_present("episode", episode, **room), Refusal):
+                if not isinstance(await session.presences.join("episode", episode, **room), Refusal):
                     guest.rooms[episode] = room
 
     def _let_all_return(self) -> None:
@@ -242,7 +243,9 @@ class RealTimeNamespace:
                 return await self._leave(socket.user_data, leave)
             case "presence:viewers":
                 page = msgspec.convert(given, _Viewers)
-                found = session.viewers(page.resource_type, page.resource_id, page.after, page.limit)
+                found = session.presences.viewers(
+                    page.resource_type, page.resource_id, page.after, page.limit
+                )
                 return found if isinstance(found, Refusal) else protocol.viewers_json(page.resource_id, found)
             case "call":
                 return _call(socket.user_data.calls, session.identity, msgspec.convert(given, _Call))
@@ -255,7 +258,7 @@ class RealTimeNamespace:
 
     async def _join(self, guest: Guest, wish: protocol.SetPresence) -> Refusal | dict[str, Any]:
         room: Mapping[str, Any] = {"state": wish.state, "name": wish.user_name}
-        no = await guest.session.be_present(wish.resource_type, wish.resource_id, **room)
+        no = await guest.session.presences.join(wish.resource_type, wish.resource_id, **room)
         if no is not None:
             return no
         # Acknowledged is what a client that comes back finds again, also after a crash of the node.
@@ -264,7 +267,7 @@ class RealTimeNamespace:
         return {}
 
     async def _leave(self, guest: Guest, wish: protocol.Leave) -> Refusal | dict[str, Any]:
-        no = await guest.session.leave(wish.resource_type, wish.resource_id)
+        no = await guest.session.presences.leave(wish.resource_type, wish.resource_id)
         if wish.resource_type == "episode" and wish.resource_id in guest.rooms:
             # Forgotten when that is kept, and not before: who is told to try again does.
             await self._keep(

@@ -18,7 +18,8 @@ from gateway.auth import Authenticator, AuthError
 from gateway.limits import RateLimit, SessionLimit
 from gateway.rest.messages import request_id
 from gateway.rest.problems import PROBLEM_JSON, Problem
-from gateway.session import Refusal, Session, Since
+from gateway.session import Session, Since
+from gateway.session_client import Refusal
 from gateway.sse.format import EVENT_STREAM, HEARTBEAT, Positions, hint, positions_of, record
 from gateway.sse.outlet import StreamOutlet
 
