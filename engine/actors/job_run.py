@@ -162,8 +162,7 @@ class JobRun:
         Run the handler, and have what becomes of the job committed.
         """
         task_status.started()
-        counts = self.parts.statistics.of(self.job.type)
-        counts.started += 1
+        self.parts.statistics.began(self.job)
         began = trio.current_time()
         try:
             change = await self._attempt()

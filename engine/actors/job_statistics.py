@@ -2,6 +2,7 @@
 
 import attrs
 
+from engine.domain.job import Job
 from engine.runtime.gauges import Histogram
 
 # Seconds: jobs run from an instant to hours.
@@ -44,6 +45,8 @@ class JobStatistics:
     types: dict[str, TypeCounts] = attrs.field(factory=dict, init=False)
     # Seconds that attempts ran, by type.
     durations: dict[str, Histogram] = attrs.field(factory=dict, init=False)
+    # Seconds that jobs had been due when attempts began, by type.
+    waits: dict[str, Histogram] = attrs.field(factory=dict, init=False)
 
     def of(self, kind: str) -> TypeCounts:
         """
@@ -59,10 +62,15 @@ class JobStatistics:
         An attempt of a job of this type ran so long.
         """
         self.of(kind).seconds += seconds
-        found = self.durations.get(kind)
-        if found is None:
-            found = self.durations[kind] = Histogram(BOUNDS)
-        found.observe(seconds)
+        _observe(self.durations, kind, seconds)
+
+    def began(self, job: Job) -> None:
+        """
+        An attempt at a job begins.
+        """
+        self.of(job.type).started += 1
+        if job.started_at is not None:
+            _observe(self.waits, job.type, max(0.0, (job.started_at - job.next_run_at).total_seconds()))
 
     def count(self, kind: str, event: str | None) -> None:
         """
@@ -71,3 +79,10 @@ class JobStatistics:
         counts, name = self.of(kind), "lost" if event is None else OUTCOMES.get(event)
         if name is not None:
             setattr(counts, name, getattr(counts, name) + 1)
+
+
+def _observe(histograms: dict[str, Histogram], kind: str, seconds: float) -> None:
+    found = histograms.get(kind)
+    if found is None:
+        found = histograms[kind] = Histogram(BOUNDS)
+    found.observe(seconds)

@@ -153,6 +153,8 @@ class Supervisor:
             return False
         child.held = False
         child.next_start = trio.current_time()
+        # Its task has not heard of it yet; whoever asks for its state is told what it is about to do.
+        child.state = ChildState.STARTING
         child.scope.cancel()
         return True
 

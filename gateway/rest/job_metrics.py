@@ -40,6 +40,8 @@ class JobCollector(Collector):
         yield ended
         durations = workshop.statistics.durations
         yield histograms("job_seconds", "How long attempts ran.", "type", durations)
+        waits = workshop.statistics.waits
+        yield histograms("job_wait_seconds", "How long jobs had been due when attempts began.", "type", waits)
         rescued = workshop.rescuer.rescued_total
         yield counter("jobs_rescued", "Jobs taken from nodes and workers that died.", rescued)
         if (age := workshop.dispatcher.source.statistics().last_successful_poll_age) is not None:

@@ -35,7 +35,7 @@ async def test_a_parked_plugin_waits_until_it_is_resumed(greenroom):
     assert greenroom.node.effects["audit"].handled_total == 0
     assert (await do(greenroom, "restart", "plugins/activity")).status == 200
     answer = await do(greenroom, "resume", "audit")
-    assert answer.status == 200
+    assert (answer.status, answer.json["state"]) == (200, "starting")
     await until(lambda: greenroom.node.effects["audit"].handled_total == 1)
     assert (await do(greenroom, "resume", "audit")).problem(409)["detail"] == (
         "audit runs: there is nothing to resume"

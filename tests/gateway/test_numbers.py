@@ -142,7 +142,7 @@ async def test_restarts_are_counted_also_of_those_that_are_gone(greenroom):
 
 async def test_jobs_are_counted_by_what_became_of_them(start_greenroom):
     """
-    Attempts begun and ended, how long they ran, what has not ended; and `top` shows them.
+    Attempts begun and ended, how long they waited and ran, what has not ended; and `top` shows them.
     """
     node = await start_greenroom(plugins={"test": Handlers()})
     body = {"type": "test.echo", "payload": {"answer": 42}}
@@ -153,6 +153,8 @@ async def test_jobs_are_counted_by_what_became_of_them(start_greenroom):
     assert samples['greenroom_jobs_ended_total{outcome="completed",type="test.echo"}'] == 1
     assert samples['greenroom_jobs_running{type="test.echo"}'] == 0
     assert samples['greenroom_job_seconds_count{type="test.echo"}'] == 1
+    assert samples['greenroom_job_wait_seconds_count{type="test.echo"}'] == 1
+    assert 0 < samples['greenroom_job_wait_seconds_sum{type="test.echo"}'] < 60
     assert samples["greenroom_job_poll_age_seconds"] < 60
     assert re.search(r'jobs_started_total\{type="test.echo"\} +1\b', drawn(tree))
 
