@@ -38,7 +38,7 @@ REQUESTS = [
     ("POST", EPISODES, {"title": "x"}, {"Authorization": "Basic Ym9iOmJvYg=="}, 401, "Bearer"),
     ("GET", EPISODES, None, {"Authorization": ""}, 401, "Bearer"),
     ("GET", f"{EPISODES}/7", None, {}, 400, "UUID"),
-    ("GET", f"{EPISODES}/%00", None, {}, 400, "UUID"),
+    ("GET", f"{EPISODES}/%00", None, {}, 400, "NUL"),
     ("GET", NOBODY, None, {}, 404, str(uuid.UUID(int=1))),
     ("PATCH", NOBODY, {"title": "x"}, {}, 404, str(uuid.UUID(int=1))),
     ("DELETE", NOBODY, None, {}, 404, str(uuid.UUID(int=1))),

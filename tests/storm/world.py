@@ -33,6 +33,8 @@ USERS = 20
 class Options:
     """
     How large and how rough; times in seconds. `wrongs` are what happens, one after the other.
+
+    On a machine so slow that hardly anything would have happened it blows longer than `seconds`.
     """
 
     seed: int
@@ -40,6 +42,9 @@ class Options:
     rate: float = 60
     episodes: int = 5
     seconds: float = 6
+    # Successful writes, and connections of each client, at least.
+    writes: int = 120
+    connections: float = 2.5
     # Every so many clients one hears the catalog.
     catalog_every: int = 8
     wrongs: tuple[str, ...] = ("crash", "crash", "postgres", "crash")
@@ -69,16 +74,8 @@ class Program:
         """
         Begin a life; returns when it serves.
         """
-        command = [
-            sys.executable,
-            "-m",
-            "gateway",
-            "serve",
-            "--port",
-            str(self.port),
-            "--data-dir",
-            str(self.data),
-        ]
+        command = [sys.executable, "-m", "gateway", "serve"]
+        command += ["--port", str(self.port), "--data-dir", str(self.data)]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("GREENROOM_")}
         kept.pop("DATABASE_URL", None)
         scratch = self.directory / "t"
@@ -192,6 +189,9 @@ class Storm:
                     storm.start_soon(self._write, number, writers, tokens)
                 storm.start_soon(self._do_wrong)
                 await trio.sleep(self.options.seconds)
+                with trio.fail_after(SOON):
+                    while not self._was_one():  # noqa: ASYNC110
+                        await trio.sleep(0.05)
                 self._stopped.set()
             heads = await self._settle(http, tokens[0])
             self.truth.end = await self._end(tokens[0])
@@ -211,6 +211,13 @@ class Storm:
                         self.truth.complain(f"{guest.name} never got everything: {behind}")
             nursery.cancel_scope.cancel()
         await self._compare(http, tokens[0], heads)
+
+    def _was_one(self) -> bool:
+        written = sum(count for status, count in self.answers.items() if 200 <= status < 300)
+        connections = sum(guest.connections for guest in self.guests)
+        return (
+            written >= self.options.writes and connections >= self.options.connections * self.options.clients
+        )
 
     def _guest(self, number: int, tokens: list[str]) -> Guest:
         name, chance = f"guest-{number}", random.Random(f"{self.options.seed}-{number}")
