@@ -56,7 +56,7 @@ export function enginePage({ api, session, shell }) {
       plots.published.add(Math.max(0, hub.published_total - before.hub.published_total) / seconds);
     }
     plots.sessions.add(hub.sessions);
-    plots.waiting.add(pools.requests.waiting + pools.background.waiting);
+    plots.waiting.add(Object.values(pools).reduce((sum, { waiting }) => sum + waiting, 0));
     before = { at, hub };
   }
 

@@ -696,6 +696,7 @@ class Reader {
   }
 
   close() {
+    if (this.isEnded) return; // and out of the channel, which may have been made anew since
     this.#channel.remove(this);
     this.end(null);
   }
@@ -945,7 +946,7 @@ export class Presence {
   }
 
   /** A presence frame: everyone, or who came, changed and went, or how many there are. */
-  hear(message, session) {
+  hear(message) {
     const { viewers, joined = [], left = [], version = null, total, summary } = message;
     let complete = message.complete ?? true;
     if (viewers) this.#viewers = new Map(viewers.map((viewer) => [viewer.userId, viewer]));
@@ -962,7 +963,7 @@ export class Presence {
     this.#frame = version;
     if (summary) this.summary = summary;
     this.#tell(total ?? this.#viewers.size, complete);
-    if (!this.complete) this.#list(session);
+    if (!this.complete) this.#list();
   }
 
   end(error) {
@@ -985,12 +986,15 @@ export class Presence {
   }
 
   /** Ask for everyone, page by page; in a crowd not everybody can do so at each change. */
-  async #list(session) {
+  async #list() {
     if (this.#isListing) return;
     this.#isListing = true;
     try {
-      for (let lists = 0; !this.complete && !this.#isEnded && !session.ending; lists++) {
+      for (let lists = 0; !this.complete && !this.#isEnded; lists++) {
         await sleep(delayAfter(lists, LIST_AGAIN));
+        // Maybe of another connection by now, whose frames did not ask because this was under way.
+        const { session } = this.#client;
+        if (session === null) return; // the first frame on the next one asks
         this.#listed = new Map();
         for (let after = ""; after !== null; ) {
           const page = { type: "viewers", ...this.#where(), after, limit: VIEWERS_PAGE };
@@ -1135,7 +1139,7 @@ class Line {
   #notBefore = 0;
   #due = null;
 
-  /** `user` has `restore(session, welcome)`, `hear(message, session)`, `lose()`, `stateChanged(previous)` and
+  /** `user` has `restore(session, welcome)`, `hear(message)`, `lose()`, `stateChanged(previous)` and
    *  `end(error)`. */
   constructor(url, tokens, options, user) {
     this.#url = url;
@@ -1177,7 +1181,7 @@ class Line {
         options: this.#options,
         on: {
           welcome: (session, message) => this.#welcome(session, message),
-          message: (session, message) => this.#user.hear(message, session),
+          message: (_, message) => this.#user.hear(message),
           end: (_, ending) => this.#lost(ending),
         },
       });
@@ -1285,7 +1289,7 @@ export class Client {
     this.#inner = this.#forParts();
     this.#line = new Line(socket, tokens, this.#options, {
       restore: (session, message) => this.#restore(session, message),
-      hear: (message, session) => this.#hear(message, session),
+      hear: (message) => this.#hear(message),
       lose: () => this.#channels.forEach((channel) => channel.lose()),
       stateChanged: (previous) => this.#callbacks.call("state", this.state, previous),
       end: (error) => this.#end(error),
@@ -1480,7 +1484,7 @@ export class Client {
     ]);
   }
 
-  #hear(message, session) {
+  #hear(message) {
     if ("event" in message) {
       const event = readEvent(message);
       this.#channels.get(event.topic)?.deliver(event);
@@ -1490,7 +1494,7 @@ export class Client {
       }
     } else if (message.type === "subscribed") this.#channels.get(message.topic)?.subscribed(message);
     else if (message.type === "position") this.#channels.get(message.topic)?.reached(message.position);
-    else if (message.type === "presence") this.#presences.get(message.resourceId)?.hear(message, session);
+    else if (message.type === "presence") this.#presences.get(message.resourceId)?.hear(message);
   }
 
   #end(error) {

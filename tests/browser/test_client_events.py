@@ -269,3 +269,18 @@ async def test_rest_is_reached_with_the_client_s_token(greenroom: RunningNode, p
     )
     metrics = "http://127.0.0.1:9/metrics"
     assert tried == [200, [[metrics, "Bearer first", "mine"], [metrics, "Bearer second", "mine"]]]
+
+
+async def test_a_subscription_that_is_closed_twice_takes_nothing_from_the_next_one(
+    greenroom: RunningNode, page: NodePage
+) -> None:
+    """
+    The second time it had taken the whole topic from whoever subscribed in between.
+    """
+    topic = "episode:" + (episode := (await greenroom.create("Pilot"))["id"])
+    await page.connect(url(greenroom), greenroom.token())
+    await page.run("kept.first = await kept.client.subscribe(argument).ready; kept.first.close()", topic)
+    await page.subscribe(topic)
+    await page.run("kept.first.close(); await kept.client.ping()")
+    await rename(greenroom, episode, "B")
+    assert await page.heard(1) == [2]

@@ -97,3 +97,24 @@ async def test_of_a_crowd_the_whole_list_comes_by_and_by(greenroom: RunningNode,
     for viewer in crowd[:50]:
         await viewer.send(type="leave", resourceType="episode", resourceId=episode)
     await page.until("kept.presence.total === 11 && kept.presence.complete")
+
+
+async def test_the_list_of_a_crowd_comes_although_the_connection_was_lost_before_it(
+    greenroom: RunningNode, page: NodePage
+) -> None:
+    """
+    The question was about to be put to the connection that broke off, and nobody put it to the next.
+    """
+    episode = (await greenroom.create())["id"]
+    for number in range(60):
+        viewer = await greenroom.connect(f"viewer-{number:03}@example.com")
+        await viewer.send(type="presence", resourceType="episode", resourceId=episode)
+    async with chaos(greenroom.port) as proxy:
+        await page.run("Math.random = () => 0.999")  # the longest wait before a list
+        await page.connect(proxy.url, greenroom.token())
+        await join(page, episode)
+        assert not await page.run("return kept.presence.complete")
+        proxy.cut()
+        await page.wait_state("stale")
+        await page.wait_state("live")
+        await page.until("kept.presence.total === 61 && kept.presence.complete")
