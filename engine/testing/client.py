@@ -12,12 +12,12 @@ from engine.actors.catalog import SubscribeCatalog
 from engine.actors.episode import Join, Leave, presence_topic
 from engine.actors.messages import Listed, Message, PresenceUpdate, Reached, Subscribed
 from engine.actors.topic_log import Subscribe
-from engine.domain.access import Identity
+from engine.domain.access import Action, Identity
 from engine.domain.event import CATALOG, JOBS, EpisodeId, Event, Position, episode_topic, user_topic, utc_now
 from engine.domain.presence import Meta, SessionId
 from engine.domain.world import new_id
 from engine.errors import ActorStoppedError, EngineError
-from engine.hookspecs import ClientSession, Refused
+from engine.hookspecs import ClientSession, Refused, Resource
 from engine.runtime.mailbox import Reply, ask
 
 if TYPE_CHECKING:
@@ -116,16 +116,18 @@ class SimulatedClient:
 
     async def subscribe(self, topic: str, since: Position | None = None) -> None:
         """
-        Listen to `catalog`, `jobs`, `episode:<id>` or the own `user:<id>`.
+        Listen to `catalog`, `jobs`, `episode:<id>` or the own `user:<id>`. Raises RefusedError.
         """
         kind, _, key = topic.partition(":")
         node = self.engine.node
         if topic == CATALOG:
             await self._insist(partial(ask, node.catalog.mailbox, self._catalog))
         elif kind == "episode":
+            await self._enter(Resource(type="episode", id=key, episode_id=key))
             wish = partial(self._wish, since)
             await self._insist(partial(node.episodes.ask, EpisodeId(key), wish))
         elif topic == JOBS:
+            await self._enter(Resource(type="job"))
             wish = partial(self._wish, since)
             await self._insist(partial(node.jobs_topic.ask, JOBS, wish))
         elif topic == user_topic(self.identity.user):
@@ -137,8 +139,9 @@ class SimulatedClient:
 
     async def be_present(self, episode: str, state: str = "viewing") -> None:
         """
-        Be present on an episode.
+        Be present on an episode. Raises RefusedError.
         """
+        await self._enter(Resource(type="episode", id=episode, episode_id=episode))
         key, now = EpisodeId(episode), utc_now()
         meta = Meta(
             user=self.identity.user, name=self.identity.name, state=state, joined_at=now, active_at=now
@@ -196,6 +199,9 @@ class SimulatedClient:
         with trio.fail_after(PATIENCE):
             while not is_so(self):
                 await self._changed.wait()
+
+    async def _enter(self, resource: Resource) -> None:
+        await self.engine.enter(self.identity.user, self.identity.role.name, Action.VIEW, resource)
 
     async def _insist(self, attempt: Callable[[], Any]) -> None:
         with trio.fail_after(PATIENCE):

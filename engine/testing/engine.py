@@ -12,10 +12,11 @@ from conf.settings import Settings
 from engine.actors.answers import NoAnswer
 from engine.actors.episode import Crash
 from engine.domain import episode as decide
+from engine.domain.access import Action, Identity, refusal
 from engine.domain.episode import Episode
 from engine.domain.event import EpisodeId, Event, EventDraft, UserId, episode_topic, utc_now
 from engine.domain.world import new_id
-from engine.hookspecs import HttpRequest, HttpResponse
+from engine.hookspecs import HttpRequest, HttpResponse, Resource
 from engine.node import Node
 from engine.plugin_host.host import PluginHost
 from engine.runtime.child import SupervisorEvent
@@ -125,15 +126,26 @@ class SimulatedEngine:
         self.node.plugin_tasks.notices.opened(client.session)
         return client
 
+    async def enter(self, user: str, role: str, action: Action, resource: Resource) -> Identity:
+        """
+        Ask whether somebody may do that: the role, then the plugins' `authorize`. Raises RefusedError.
+        """
+        who = identity(user, role)
+        reason = refusal(who, action) or await self.node.plugins.authorize(who, action, resource)
+        if reason is not None:
+            raise RefusedError(reason)
+        return who
+
     async def create(
-        self, title: str = "Pilot", *, user: str = "alice@example.com", **fields: Any
+        self, title: str = "Pilot", *, user: str = "alice@example.com", role: str = "editor", **fields: Any
     ) -> Episode:
         """
         Create an episode, as `POST /episodes` does. Raises RefusedError, StoreUnavailableError.
         """
+        who = await self.enter(user, role, Action.CREATE, Resource(type="episode"))
         given = checked(decide.parse_new({"title": title, **fields}))
         change = decide.create(EpisodeId(new_id()), given, user=UserId(user), now=utc_now())
-        await self._validate(user, None, change.episode, {})
+        await self._validate(who, None, change.episode, {})
         done = await self.store.episodes.create(change, author(user))
         assert isinstance(done, Event)
         self.node.feed.committed(done)
@@ -144,29 +156,32 @@ class SimulatedEngine:
         episode: str,
         *,
         user: str = "alice@example.com",
+        role: str = "editor",
         headers: Mapping[str, str] | None = None,
         **fields: Any,
     ) -> Episode:
         """
         Change some fields, as `PATCH /episodes/{id}` does. Raises RefusedError, StoreUnavailableError.
         """
+        who = await self.enter(user, role, Action.UPDATE, _resource(episode))
         given = checked(decide.parse_patch(fields))
         for _ in range(ATTEMPTS):
             current = await self.episode(episode)
             change = decide.update(current, given, now=utc_now())
             if change is None:
                 return current
-            await self._validate(user, current, change.episode, headers or {})
+            await self._validate(who, current, change.episode, headers or {})
             event = await self.store.episodes.update(change, author(user))
             if event is not None:
                 self.node.feed.committed(event)
                 return change.episode
         raise RefusedError(f"episode {episode} is changed by too many at once")
 
-    async def delete(self, episode: str, *, user: str = "alice@example.com") -> None:
+    async def delete(self, episode: str, *, user: str = "alice@example.com", role: str = "editor") -> None:
         """
-        Delete an episode. Raises RefusedError, StoreUnavailableError.
+        Delete an episode, as `DELETE /episodes/{id}` does. Raises RefusedError, StoreUnavailableError.
         """
+        await self.enter(user, role, Action.DELETE, _resource(episode))
         current = await self.episode(episode)
         event = await self.store.episodes.delete(current, decide.delete(current), author(user))
         if event is None:
@@ -207,15 +222,17 @@ class SimulatedEngine:
         headers: Mapping[str, str] | None = None,
     ) -> HttpResponse | NoAnswer | None:
         """
-        Let a plugin answer a request under `/api/v1/x/<plugin>/`.
+        Let a plugin answer a request under `/api/v1/x/<plugin>/`. Raises RefusedError.
         """
+        action = Action.READ if method in ("GET", "HEAD") else Action.UPDATE
+        who = await self.enter(user, role, action, Resource(type="plugin", id=plugin))
         request = HttpRequest(
             method=method,
             path=path,
             query=query or {},
             headers=headers or {},
             body=body,
-            identity=identity(user, role),
+            identity=who,
             id=new_id(),
         )
         said = await self.node.plugin_tasks.answers.http(plugin, request)
@@ -283,13 +300,17 @@ class SimulatedEngine:
         return actor.quarantined_at is not None or not events or actor.cursor.place >= events[-1].place
 
     async def _validate(
-        self, user: str, before: Episode | None, after: Episode, headers: Mapping[str, str]
+        self, who: Identity, before: Episode | None, after: Episode, headers: Mapping[str, str]
     ) -> None:
         errors = await self.node.plugins.validate_episode(
-            identity(user, "editor"), None if before is None else before.to_json(), after.to_json(), headers
+            who, None if before is None else before.to_json(), after.to_json(), headers
         )
         if errors:
             raise RefusedError("; ".join(f"{error.field}: {error.message}" for error in errors), errors)
+
+
+def _resource(episode: str) -> Resource:
+    return Resource(type="episode", id=episode, episode_id=episode)
 
 
 def _kind_of(error: Exception | None) -> list[str]:

@@ -7,10 +7,12 @@ import attrs
 import trio
 
 from engine.actors.job_desk import Submission
+from engine.domain.access import Action
 from engine.domain.event import Event, JobId
 from engine.domain.job import FINISHED, Job
 from engine.domain.job_request import parse
 from engine.domain.world import new_id
+from engine.hookspecs import Resource
 from engine.testing.people import RefusedError, author, checked
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class SimulatedJobs:
         *,
         episode: str | None = None,
         user: str = "alice@example.com",
+        role: str = "editor",
         **fields: Any,
     ) -> Job:
         """
@@ -45,6 +48,7 @@ class SimulatedJobs:
 
         Raises RefusedError, StoreUnavailableError.
         """
+        await self.engine.enter(user, role, Action.CREATE, Resource(type="job", episode_id=episode))
         desk = self.engine.node.workshop.desk
         given: dict[str, Any] = {"type": type, "payload": payload or {}, **fields}
         if episode is not None:
@@ -88,17 +92,19 @@ class SimulatedJobs:
         """
         return await self.wait(job, lambda found: found.state in FINISHED)
 
-    async def cancel(self, job: str, *, user: str = "alice@example.com") -> Job:
+    async def cancel(self, job: str, *, user: str = "alice@example.com", role: str = "editor") -> Job:
         """
         Cancel a job, as `POST /jobs/{id}/cancel` does. Raises RefusedError, StoreUnavailableError.
         """
+        await self._enter(job, user, role)
         return self._there(job, await self.engine.node.workshop.desk.cancel(JobId(job), author(user)))
 
-    async def retry(self, job: str, *, user: str = "alice@example.com") -> Job:
+    async def retry(self, job: str, *, user: str = "alice@example.com", role: str = "editor") -> Job:
         """
         Let a failed or cancelled job begin anew, as `POST /jobs/{id}/retry` does. Raises RefusedError,
         KeyTakenError, StoreUnavailableError.
         """
+        await self._enter(job, user, role)
         return self._there(job, await self.engine.node.workshop.desk.queue_again(JobId(job), author(user)))
 
     async def crash(self, job: str) -> bool:
@@ -112,6 +118,10 @@ class SimulatedJobs:
             return False
         self.engine.note("crash", run.job.type, job)
         return await workshop.supervisor.restart_child(run.name)
+
+    async def _enter(self, job: str, user: str, role: str) -> None:
+        resource = Resource(type="job", id=job, episode_id=(await self.get(job)).episode_id)
+        await self.engine.enter(user, role, Action.UPDATE, resource)
 
     def _there(self, job: str, found: Job | None) -> Job:
         if found is None:

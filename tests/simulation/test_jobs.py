@@ -138,6 +138,41 @@ def test_what_is_wrong_with_a_submission_is_said_as_over_rest():
     run(scenario)
 
 
+def test_roles_and_plugins_decide_who_may_do_what_as_over_rest():
+    """
+    A viewer submits nothing, and a plugin's `authorize` is told what it is about.
+    """
+    asked = []
+
+    class Door:
+        @hookimpl
+        def authorize(self, identity, action, resource):
+            asked.append((identity.user, action.value, resource.type, resource.id, resource.episode_id))
+            return "not you" if identity.user == "eve" else None
+
+    async def scenario(engine):
+        with pytest.raises(RefusedError, match="the role viewer may not create"):
+            await engine.jobs.submit("kitchen.cook", role="viewer")
+        episode = await engine.create("Pilot")
+        job = await engine.jobs.submit("kitchen.cook", delay=60, episode=episode.id)
+        with pytest.raises(RefusedError, match="not you"):
+            await engine.jobs.cancel(job.id, user="eve")
+        with pytest.raises(RefusedError, match="not you"):
+            await engine.client("eve").subscribe("jobs")
+        with pytest.raises(RefusedError, match="not you"):
+            await engine.client("eve").be_present(episode.id)
+        alice = "alice@example.com"
+        assert asked == [
+            (alice, "create", "episode", None, None),
+            (alice, "create", "job", None, episode.id),
+            ("eve", "update", "job", job.id, episode.id),
+            ("eve", "view", "job", None, None),
+            ("eve", "view", "episode", episode.id, episode.id),
+        ]
+
+    simulate(scenario, plugins={"kitchen": Kitchen(), "door": Door()})
+
+
 def test_a_wish_to_retry_is_granted_when_it_says_and_else_after_the_backoff():
     """
     Minutes of waiting take no time.

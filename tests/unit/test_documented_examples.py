@@ -70,7 +70,7 @@ def test_the_example_does_its_work_without_a_failure(name, examples):
         await client.call(f"{name}.something")
         await engine.http(name, "GET", "anything")
         await client.disconnect()
-        await engine.delete(episode.id)
+        await engine.delete(episode.id, role="operator")
         await engine.settle()
         await engine.advance(10)
         node = engine.node
