@@ -90,6 +90,8 @@ class JobRun:
     # The latest progress that was not told yet, and when the last was.
     news: tuple[float, str | None] | None = attrs.field(default=None, init=False)
     told_at: float = attrs.field(default=float("-inf"), init=False)
+    # What the handler's thread said last.
+    _from_thread: tuple[float, str | None] | None = attrs.field(default=None, init=False)
     # How far it got.
     _reached: float | None = attrs.field(default=None, init=False)
     # The number of the progress that was told last; those of the job's former runs were smaller.
@@ -135,7 +137,9 @@ class JobRun:
         self._check_stopped()
         assert self._token is not None, "a handler runs"
         if self.parts.runner.in_threads:
-            self._token.run_sync_soon(self._note, *_progress(fraction, message))
+            self._from_thread = _progress(fraction, message)
+            # Once for however many: the event loop takes the latest.
+            self._token.run_sync_soon(self._note_from_thread, idempotent=True)
         else:
             self._note(*_progress(fraction, message))
 
@@ -289,6 +293,11 @@ class JobRun:
         # The lease is the keeper's to renew: as long as it was.
         lease = max(0.0, self.lease_until - trio.current_time())
         return decide.numbered(decide.progressed(self.job, *news, lease=lease), self._told_seq)
+
+    def _note_from_thread(self) -> None:
+        # The thread may say more meanwhile, and then asks anew.
+        if (latest := self._from_thread) is not None:
+            self._note(*latest)
 
     def _as_left(self) -> Job:
         return attrs.evolve(self.job, progress=self._reached)

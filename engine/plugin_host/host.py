@@ -16,6 +16,7 @@ from conf.settings import Plugins, PluginSchema, SchemaError
 from engine import hookspecs
 from engine.domain.access import Action, Identity
 from engine.domain.fields import FieldError
+from engine.domain.json_text import storable
 from engine.errors import PluginError
 from engine.plugin_host.handle import EngineParts, PluginEngine
 from engine.plugin_host.jobs import JobHandlers
@@ -335,7 +336,7 @@ class PluginHost:
 
 
 def _text(answer: object) -> str | None:
-    return None if answer is None else str(answer)
+    return None if answer is None else storable(str(answer))
 
 
 def _field_errors(answer: Iterable[object] | None) -> tuple[FieldError, ...]:
@@ -346,7 +347,7 @@ def _field_errors(answer: Iterable[object] | None) -> tuple[FieldError, ...]:
     for one in answer or ():
         if not isinstance(one, FieldError):
             raise TypeError(f"it must answer with FieldErrors, not with a {type(one).__name__}")
-        found.append(one)
+        found.append(FieldError(storable(str(one.field)), storable(str(one.message))))
     return tuple(found)
 
 

@@ -108,36 +108,24 @@ async def test_every_job_ends_once_and_has_happened_once_whenever_the_node_is_ki
 
     program = await start()
     episode = (await program.create())["id"]
-    # All of them are there before the first begins.
-    steer = "/api/v1/engine/jobs/types/crash.work"
-    assert (await program.ask("POST", f"{steer}/pause")).status == 200
     jobs = await submit_all(program, episode)
-    assert (await program.ask("POST", f"{steer}/resume")).status == 200
     for number in range(KILLS):
         # From right after the start to when a good part of what is left may be done.
         await trio.sleep(chance.random() * (0.3, 1.2)[number % 2])
         await program.kill()
         program = await start()
     await eventually(lambda: is_done(program, len(jobs)))
-    rows = await happened(program)
-    lost = 0
-    for job in jobs:
-        shown = (await program.ask("GET", f"/api/v1/jobs/{job}")).json
-        lost += check_history(shown)
-        fails = shown["payload"]["number"] % 11 == 0
-        assert shown["state"] == ("failed" if fails else "completed"), shown
-        expected = [] if fails else [(shown["attempt"], "begun"), (shown["attempt"], "ended")]
-        assert sorted(rows.get(job, [])) == expected, shown
-    print(lost, "attempts were lost")
-    assert lost, "it was never killed in the middle"
+    assert await assert_ended_once(program, jobs), "it was never killed in the middle"
     await check_logs(program, episode)
     await program.wait_recorded()
 
 
 async def submit_all(program: Program, episode: str) -> list[str]:
     """
-    Every third job belongs to the episode.
+    Every third job belongs to the episode. All of them are there before the first begins.
     """
+    steer = "/api/v1/engine/jobs/types/crash.work"
+    assert (await program.ask("POST", f"{steer}/pause")).status == 200
 
     def submit() -> list[str]:
         connection = program.connect()
@@ -154,7 +142,26 @@ async def submit_all(program: Program, episode: str) -> list[str]:
         connection.close()
         return jobs
 
-    return await trio.to_thread.run_sync(submit)
+    jobs = await trio.to_thread.run_sync(submit)
+    assert (await program.ask("POST", f"{steer}/resume")).status == 200
+    return jobs
+
+
+async def assert_ended_once(program: Program, jobs: list[str]) -> int:
+    """
+    Each job ended as its number wants it, and wrote what it did once; answers how many attempts were lost.
+    """
+    rows = await happened(program)
+    lost = 0
+    for job in jobs:
+        shown = (await program.ask("GET", f"/api/v1/jobs/{job}")).json
+        lost += check_history(shown)
+        fails = shown["payload"]["number"] % 11 == 0
+        assert shown["state"] == ("failed" if fails else "completed"), shown
+        expected = [] if fails else [(shown["attempt"], "begun"), (shown["attempt"], "ended")]
+        assert sorted(rows.get(job, [])) == expected, shown
+    print(lost, "attempts were lost")
+    return lost
 
 
 async def is_done(program: Program, count: int) -> bool:

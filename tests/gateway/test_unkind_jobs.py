@@ -6,11 +6,16 @@ import attrs
 import pytest
 import trio
 
+from engine.domain.fields import FieldError
 from engine.hookspecs import JobContext, JobHandler, Retry, hookimpl
 from tests.gateway.handlers import Handlers
 from tests.gateway.job_clients import ended, history, submit
 
 EXITS = {kind.__name__: kind for kind in (SystemExit, KeyboardInterrupt, GeneratorExit)}
+
+
+# What the handler of `unkind.keyed` says of any payload: its unique key, and what is wrong.
+said: dict[str, Any] = {}
 
 
 class SilentError(Exception):
@@ -60,6 +65,14 @@ class Unkind:
     def leave_in_a_thread(self, context: JobContext) -> None:
         raise EXITS[context.job.payload["by"]]("3")
 
+    def chatter(self, context: JobContext) -> None:
+        """
+        Tells progress as fast as a thread can.
+        """
+        count = context.job.payload["count"]
+        for number in range(count):
+            context.progress_from_thread((number + 1) / count)
+
     async def leave_late(self, context: JobContext) -> None:
         """
         Leaves because it is cancelled.
@@ -88,6 +101,13 @@ class Unkind:
             JobHandler(type="unkind.leave", run=self.leave, **quick),
             JobHandler(type="unkind.leave_in_a_thread", run=self.leave_in_a_thread, **quick),
             JobHandler(type="unkind.leave_late", run=self.leave_late, **quick),
+            JobHandler(type="unkind.chatter", run=self.chatter, **quick),
+            JobHandler(
+                type="unkind.keyed",
+                run=self.answer,
+                check=lambda payload: said.pop("wrong", ()),
+                unique=lambda payload: said.get("key"),
+            ),
             JobHandler(type="unkind.fail_later", run=self.fail_later, **quick),
         ]
 
@@ -143,6 +163,46 @@ async def test_an_error_that_cannot_be_kept_as_it_is_hurts_nobody_else(start_gre
     assert (await ended(node, other))["state"] == "completed"
     assert {entry["job"] for entry in logs.tracebacks()} == {job}
     logs.entries.clear()
+
+
+@pytest.mark.parametrize("key", ["a\0b", "caf\udce9", "", 7])
+async def test_a_unique_key_that_cannot_be_kept_as_it_is_is_one_all_the_same(start_greenroom, key):
+    """
+    As well as it can be; the second submission is answered with the job of the first.
+    """
+    node = await start_greenroom(plugins={"unkind": Unkind()})
+    given = {"type": "unkind.keyed", "payload": {}, "delay": 60}
+    said["key"] = key
+    first, second = [await node.request("POST", "jobs", given) for _ in range(2)]
+    assert (first.status, second.status, second.json["id"]) == (202, 200, first.json["id"])
+
+
+@pytest.mark.parametrize("wrong", [FieldError("a", "caf\udce9"), FieldError(7, None)])
+async def test_a_mistake_that_cannot_be_told_as_it_is_refuses_all_the_same(start_greenroom, wrong):
+    """
+    With 422, as the plugin wants.
+    """
+    node = await start_greenroom(plugins={"unkind": Unkind()})
+    said["wrong"] = [wrong]
+    answer = await node.request("POST", "jobs", {"type": "unkind.keyed"})
+    assert (answer.status, len(answer.fields())) == (422, 1)
+
+
+async def test_progress_from_a_thread_without_end_waits_nowhere(start_greenroom):
+    """
+    Of hundreds of thousands the latest is kept; what the event loop is told to do has a bound.
+    """
+    node = await start_greenroom(plugins={"unkind": Unkind()})
+    job = await submit(node, "unkind.chatter", {"count": 300_000})
+    waiting = []
+    with trio.fail_after(60):
+        while (done := (await node.request("GET", f"jobs/{job}")).json)["state"] != "completed":
+            for _ in range(20):
+                waiting.append(trio.lowlevel.current_statistics().run_sync_soon_queue_size)
+                await trio.lowlevel.checkpoint()
+    assert max(waiting) < 100
+    told = [one["data"]["job"]["progress"] for one in done["history"] if one["event"] == "job_progress"]
+    assert told[-1] == 1
 
 
 async def test_progress_with_half_a_surrogate_pair_is_told_without_it(start_greenroom):
