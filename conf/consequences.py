@@ -192,6 +192,12 @@ def _of_retention(settings: Settings) -> Iterator[Consequence]:
         "retention.interval",
         "retention.events_age",
     )
+    yield from _when(
+        0 < retention.jobs_age < retention.idempotency_age,
+        "who repeats a submission with its Idempotency-Key may be told that the job is gone",
+        "retention.jobs_age",
+        "retention.idempotency_age",
+    )
 
 
 def _when(follows: bool, text: str, *options: str) -> Iterator[Consequence]:

@@ -39,6 +39,7 @@ def test_the_defaults_are_meant_as_they_are():
         ({"database_statement_timeout": "1m"}, "database.statement_timeout", "given up"),
         ({"retention_events_per_topic": "10"}, "retention.events_per_topic", "snapshot"),
         ({"retention_events_age": "10s"}, "retention.interval", "longer than their age"),
+        ({"retention_jobs_age": "1h"}, "retention.jobs_age", "the job is gone"),
     ],
 )
 def test_each_consequence_names_its_options_and_says_what_follows(chosen, option, words):

@@ -1,14 +1,17 @@
 """The documentation and the program say the same: what is documented exists, and the reverse."""
 
+import inspect
 import re
 from pathlib import Path
 
 from engine import hookspecs
+from engine.testing import SimulatedClient, SimulatedEngine, SimulatedJobs
 from gateway import protocol
 from gateway.cli.main import cli
 
 ROOT = Path(__file__).parents[2]
 REAL_TIME = (ROOT / "docs/real-time.md").read_text("utf-8")
+SOCKET_IO = (ROOT / "docs/socket-io.md").read_text("utf-8")
 OPERATING = (ROOT / "docs/operating.md").read_text("utf-8")
 PLUGINS = (ROOT / "docs/plugins.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
@@ -52,6 +55,33 @@ def test_every_client_message_is_documented():
     documented = set(re.findall(r'^\| `\{"type": "(\w+)"', REAL_TIME, re.MULTILINE))
     types = {message.__struct_config__.tag for message in protocol.ClientMessage.__args__}
     assert documented | {"connect"} == types
+
+
+def test_every_event_of_a_socket_io_client_is_documented():
+    """
+    What the namespace /real-time takes is in the table of what a client emits.
+    """
+    table = SOCKET_IO.partition("| The client emits |")[2].partition("\n\n")[0]
+    documented = set(re.findall(r"^\| `([\w:]+)`", table, re.MULTILINE))
+    source = (ROOT / "gateway/namespaces/real_time.py").read_text("utf-8")
+    assert documented == set(re.findall(r'^            case "([\w:]+)":', source, re.MULTILINE))
+
+
+def test_what_a_simulated_engine_can_do_is_documented():
+    """
+    For who tests a plugin: the engine's own methods, its clients' and its jobs'.
+    """
+    testing = PLUGINS.partition("## Testing")[2].partition("\n## ")[0]
+    code = " ".join(re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", testing, flags=re.DOTALL)))
+    documented = set(re.findall(r"\w+", code))
+    offered = {
+        name
+        for part in (SimulatedEngine, SimulatedClient, SimulatedJobs)
+        for name, value in vars(part).items()
+        if not name.startswith("_") and (inspect.isfunction(value) or isinstance(value, property))
+    }
+    # For the engine itself.
+    assert offered - documented == {"running", "push", "pack"}
 
 
 def test_ci_runs_the_readme_s_own_test_command():
