@@ -13,7 +13,7 @@ from engine.errors import ActorStoppedError
 from engine.hookspecs import HttpRequest, Identity
 from engine.plugin_host.handle import PluginEngine
 from engine.plugin_host.host import PluginHost
-from engine.runtime.child import ChildSpec, RestartPolicy
+from engine.runtime.child import ChildEvent, ChildSpec, RestartPolicy, SupervisorEvent
 from engine.runtime.foreign import Function, OverBudgetError, Runner
 from engine.runtime.mailbox import Reply
 from engine.runtime.supervisor import Supervisor
@@ -101,17 +101,30 @@ class Answers:
             done(NoAnswer("try_later", f"plugin {plugin} is busy with {most} answers; try again"))
             return
 
+        stopped = NoAnswer("try_later", f"plugin {plugin} was stopped")
+        has_begun = False
+
+        def tell(said: Any) -> None:
+            self._under_way[plugin] -= 1
+            done(said)
+
         async def answer(task_status: trio.TaskStatus[None]) -> None:
+            nonlocal has_begun
+            has_begun = True
             task_status.started()
-            said: Any = NoAnswer("try_later", f"plugin {plugin} was stopped")
+            said: Any = stopped
             try:
                 said = await self._ask(function, self.plugins.engines[plugin], given)
             finally:
-                self._under_way[plugin] -= 1
-                done(said)
+                tell(said)
+
+        def heard(event: SupervisorEvent) -> None:
+            # It was stopped first; whoever asked waits all the same.
+            if event.what is ChildEvent.GONE and not has_begun:
+                tell(stopped)
 
         name = f"{plugin}/{function.name}/{next(self._numbers)}"
-        spec = ChildSpec(name=name, kind="answer", run=answer, policy=self.policy, park=False)
+        spec = ChildSpec(name=name, kind="answer", run=answer, policy=self.policy, park=False, on_event=heard)
         try:
             self.supervisor.start_child_nowait(spec)
         except ActorStoppedError:
