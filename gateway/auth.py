@@ -164,14 +164,15 @@ def issue(secret: bytes, *, user: str, name: str, role: Role, ttl: float) -> str
     """
     A token that a node with this secret accepts for `ttl` seconds.
     """
-    now = int(time.time())
+    now = time.time()
     claims = {
         "sub": user,
         "name": name,
         "role": role.name.lower(),
         "iss": ISSUER,
-        "iat": now,
-        "exp": now + int(ttl),
+        "iat": int(now),
+        # With its fraction (RFC 7519, section 2, NumericDate): whole seconds end up to one too early.
+        "exp": now + ttl,
     }
     return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(secret))
 

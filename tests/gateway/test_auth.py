@@ -188,6 +188,16 @@ async def test_tokens_whose_claims_are_no_good_are_refused(greenroom):
             assert wanted in await refused(greenroom, encode(given)), given
 
 
+async def test_a_token_lasts_as_long_as_was_asked(greenroom):
+    """
+    Not until the second before, in which a short one would be over at once.
+    """
+    before = time.time()
+    frontend = await greenroom.open()
+    await frontend.send(type="connect", token=greenroom.token(ttl=60.5))
+    assert before + 60.5 <= (await frontend.receive())["expires_at"] <= time.time() + 60.5
+
+
 async def test_what_was_verified_is_not_remembered_beyond_its_end(greenroom, monkeypatch):
     """
     A token that worked is refused once it has expired.

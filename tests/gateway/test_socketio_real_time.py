@@ -182,10 +182,10 @@ async def test_the_end_of_a_token_ends_the_line(greenroom: RunningNode) -> None:
     After a bye; a refreshed one lasts longer.
     """
     probe = await line_to(greenroom).opened()
-    await probe.send("40/real-time," + json.dumps({"token": greenroom.token(ttl=1)}))
+    await probe.send("40/real-time," + json.dumps({"token": greenroom.token(ttl=2)}))
     await probe.receive()
     kept = await line_to(greenroom).opened()
-    await kept.send("40/real-time," + json.dumps({"token": greenroom.token(ttl=1)}))
+    await kept.send("40/real-time," + json.dumps({"token": greenroom.token(ttl=2)}))
     await kept.receive()
     assert (await ask(kept, "refresh", {"token": greenroom.token()}))["ok"] is True
     name, bye = event_of(await probe.receive())
