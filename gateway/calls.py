@@ -8,10 +8,10 @@ import msgspec
 
 from engine.actors.answers import NoAnswer
 from engine.domain.access import Identity
+from engine.domain.event import traceparent_of
 from engine.hookspecs import Refused
 from engine.node import Node
 from gateway import protocol
-from gateway.rest.messages import traceparent_of
 from gateway.session_client import Refusal
 
 # Calls that one client may have under way.

@@ -222,7 +222,7 @@ class Poller:
                 case Invalid(errors):
                     self._judge(delivery, Verdict("refused", said(errors)))
                 case message:
-                    yield delivery, message
+                    yield delivery, _in_trace(message, delivery.traceparent)
 
     async def _reduced(self, messages: Sequence[Envelope]) -> Sequence[Verdict]:
         """
@@ -290,3 +290,12 @@ class Poller:
     async def _wait_until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             await self._changed.wait()
+
+
+def _in_trace(message: Envelope, traceparent: str | None) -> Envelope:
+    """
+    The message, in the trace that its sender's library names if it names none itself.
+    """
+    if message.traceparent is not None or traceparent is None:
+        return message
+    return attrs.evolve(message, traceparent=traceparent)

@@ -26,6 +26,8 @@ CATALOG = Topic("catalog")
 JOBS = Topic("jobs")
 
 _PLACE = re.compile(r"([0-9]{1,18})-([0-9]{1,19})(?:\+([0-9,-]{1,2000}))?")
+# "Trace Context", W3C Recommendation, 2021: version, trace, parent, flags.
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 # Runs that a position tells at most: it stands in every frame of some clients.
 _MOST_RUNS = 64
 
@@ -116,6 +118,13 @@ class Request:
     ip: str | None = None
     user_agent: str | None = None
     traceparent: str | None = None
+
+
+def traceparent_of(given: str | None) -> str | None:
+    """
+    A traceparent, if it is one; what is none is ignored, as W3C Trace Context wants it.
+    """
+    return given if given is not None and _TRACEPARENT.fullmatch(given) else None
 
 
 @attrs.frozen(kw_only=True)

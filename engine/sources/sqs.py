@@ -11,12 +11,15 @@ import structlog
 import trio
 
 from conf.settings import Sqs
+from engine.domain.event import traceparent_of
 from engine.errors import SourceUnavailableError
 
 MessageId = NewType("MessageId", str)
 
 log = structlog.get_logger(__name__)
 
+# The attribute of a message that names its place in a trace.
+TRACEPARENT = "traceparent"
 # What SQS takes in one request, at most.
 BATCH = 10
 # A poll, a deletion, an extension and a clean-up may be under way at once.
@@ -45,6 +48,8 @@ class Delivery:
     # FIFO queues only: what is in one group is handed out in order.
     group: str | None = None
     count: int = 1
+    # Of W3C Trace Context, as tracing libraries attach it; None when it is none.
+    traceparent: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -117,6 +122,7 @@ class SqsQueue:
                 WaitTimeSeconds=_whole(self.settings.wait),
                 VisibilityTimeout=self.visibility,
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "MessageGroupId"],
+                MessageAttributeNames=[TRACEPARENT],
             )
             return [_delivery(given) for given in answer.get("Messages", ())]
         raise SourceUnavailableError(f"SQS did not finish its answer within {bound:g} s")
@@ -228,6 +234,9 @@ def _delivery(given: object) -> Delivery:
             body=given["Body"],
             group=known.get("MessageGroupId"),
             count=int(known.get("ApproximateReceiveCount", 1)),
+            traceparent=traceparent_of(
+                given.get("MessageAttributes", {}).get(TRACEPARENT, {}).get("StringValue")
+            ),
         )
     except (AssertionError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise SourceUnavailableError("SQS answered with a message that is none") from error

@@ -9,12 +9,13 @@ from urllib.parse import parse_qsl
 
 import attrs
 
+from engine.domain.event import traceparent_of
+
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Headers = list[tuple[bytes, bytes]]
 
 _SANE_ID = re.compile(r"[\w.:/-]{1,100}", re.ASCII)
 _CREDENTIALS = (b"authorization", b"cookie", b"proxy-authorization")
-_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 # Statuses without a body, so without its length.
 _BODILESS = (204, 304)
 
@@ -134,13 +135,6 @@ class Response(NamedTuple):
         if self.status not in _BODILESS:
             headers.append((b"content-length", b"%d" % len(self.body)))
         return {"type": "http.response.start", "status": self.status, "headers": headers + more}
-
-
-def traceparent_of(given: str | None) -> str | None:
-    """
-    A traceparent, if it is one; what is none is ignored, as W3C Trace Context wants it.
-    """
-    return given if given is not None and _TRACEPARENT.fullmatch(given) else None
 
 
 def request_id(given: str | None) -> str:

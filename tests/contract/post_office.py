@@ -33,6 +33,8 @@ class Clerk:
 
     applied: list[str] = attrs.field(factory=list)
     seen: list[str] = attrs.field(factory=list)
+    # The traceparent of each message, by its id.
+    traces: dict[str, str | None] = attrs.field(factory=dict)
     # What it raises before it does anything, as long as it is set.
     trouble: Exception | None = None
     # Ids that it puts off, each so many times.
@@ -47,6 +49,7 @@ class Clerk:
 
     async def __call__(self, messages: Sequence[Envelope]) -> Sequence[Verdict]:
         self.seen += [each.id for each in messages]
+        self.traces |= {each.id: each.traceparent for each in messages}
         await self.open.wait()
         if self.trouble is not None:
             raise self.trouble

@@ -1,8 +1,10 @@
 """The poller on a real queue: each message is committed once, then deleted; what is not committed is not."""
 
+import attrs
 import pytest
 import trio
 
+from engine.domain.envelope import decode, encode
 from engine.errors import StoreUnavailableError
 from tests.contract.post_office import message, post_office
 
@@ -35,6 +37,28 @@ async def test_nothing_is_deleted_before_it_is_committed(queue_service):
         office.clerk.trouble = None
         await office.until_empty()
         assert sorted(office.clerk.applied) == ["m1", "m2"]
+
+
+async def test_the_trace_of_a_message_is_its_own_or_what_its_sender_s_library_attached(queue_service):
+    """
+    What is no traceparent is ignored there, and the message is reduced all the same.
+    """
+    mine, theirs = ("00-" + digit * 32 + "-b7ad6b7169203331-01" for digit in "ab")
+    async with post_office(queue_service) as office:
+
+        def post(id_, attached, own=None):
+            body = attrs.evolve(decode(message(id_)), traceparent=own)
+            attributes = {"traceparent": {"DataType": "String", "StringValue": attached}}
+            office.queue.client.send_message(
+                QueueUrl=office.queue.url, MessageBody=encode(body), MessageAttributes=attributes
+            )
+
+        for given in (("m1", theirs), ("m2", theirs, mine), ("m3", "nonsense")):
+            await trio.to_thread.run_sync(post, *given)
+        await office.send(message("m4"))
+        await office.start()
+        await office.until_empty()
+        assert office.clerk.traces == {"m1": theirs, "m2": mine, "m3": None, "m4": None}
 
 
 async def test_no_more_messages_are_held_than_allowed(queue_service):
