@@ -1,5 +1,6 @@
 """Runs other people's functions: on the loop under a guard, or in a thread. Knows nothing of plugins."""
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
@@ -58,7 +59,7 @@ class Runner:
         """
         try:
             return await self._run(function, given, limiter)
-        except (Exception, trio.Cancelled):
+        except Exception:
             raise
         except BaseException as error:
             if (failure := without_exits(error, function.name)) is error:
@@ -94,7 +95,7 @@ def without_exits(error: BaseException, name: str) -> BaseException:
     """
     The error, with ForeignExitError in the place of what would end the process, if foreign code raised that.
 
-    What interrupts the node is left: a cancellation, Ctrl-C, the end of the task.
+    What interrupts the node is left: a cancellation that was asked for, Ctrl-C, the end of the task.
     """
     if not isinstance(error, BaseExceptionGroup):
         return _exit_error([error], name) if _is_exit(error) else error
@@ -132,8 +133,11 @@ def _exit_error(exits: Sequence[BaseException], name: str) -> ForeignExitError:
 
 
 def _is_exit(error: BaseException) -> bool:
-    if isinstance(error, (Exception, BaseExceptionGroup, trio.Cancelled)):
+    if isinstance(error, (Exception, BaseExceptionGroup)):
         return False
+    if isinstance(error, trio.Cancelled):
+        # An old one, kept from where it was meant for: let through, it would silently end who has called.
+        return trio.current_effective_deadline() > -math.inf
     return not (isinstance(error, (KeyboardInterrupt, GeneratorExit)) and _is_of_the_loop(error))
 
 

@@ -83,6 +83,18 @@ class Unkind:
         finally:
             raise EXITS[context.job.payload["by"]]("3")
 
+    async def raise_an_old_one(self, context: JobContext) -> None:
+        """
+        Raises a cancellation that had ended where it was meant for.
+        """
+        with trio.move_on_after(0):
+            try:
+                await trio.sleep_forever()
+            except trio.Cancelled as cancelled:
+                kept = cancelled
+                raise
+        raise kept
+
     async def fail_later(self, context: JobContext) -> None:
         """
         Fails, and not because it is cancelled.
@@ -101,6 +113,7 @@ class Unkind:
             JobHandler(type="unkind.leave", run=self.leave, **quick),
             JobHandler(type="unkind.leave_in_a_thread", run=self.leave_in_a_thread, **quick),
             JobHandler(type="unkind.leave_late", run=self.leave_late, **quick),
+            JobHandler(type="unkind.raise_an_old_one", run=self.raise_an_old_one, **quick),
             JobHandler(type="unkind.chatter", run=self.chatter, **quick),
             JobHandler(
                 type="unkind.keyed",
@@ -239,6 +252,18 @@ async def test_a_handler_that_exits_when_it_is_cancelled_ends_no_node(start_gree
     await plugin.begun.wait()
     assert (await node.request("POST", f"jobs/{job}/cancel")).status in (200, 202)
     assert (await ended(node, job))["state"] == "cancelled"
+
+
+async def test_a_handler_that_raises_an_old_cancellation_fails_its_job_and_ends_no_node(start_greenroom):
+    """
+    Nobody has cancelled it.
+    """
+    node = await start_greenroom(plugins={"unkind": Unkind()})
+    done = await ended(node, await submit(node, "unkind.raise_an_old_one"))
+    assert (done["state"], done["attempt"]) == ("failed", 2)
+    assert done["error"].startswith(
+        "ForeignExitError: unkind.raise_an_old_one must not end the node: Cancelled"
+    )
 
 
 async def test_a_job_that_is_to_be_cancelled_is_not_tried_again(start_greenroom, logs):

@@ -82,6 +82,31 @@ async def test_an_exit_while_it_is_cancelled_is_a_failure_too(runner, kind):
                 await runner.run(function(call))
 
 
+async def test_a_cancellation_that_nobody_asked_for_is_a_failure(runner):
+    """
+    One that was caught elsewhere and raised anew would be taken for the end of the node's own tasks.
+    """
+
+    async def raise_late():
+        with trio.move_on_after(0):
+            try:
+                await trio.sleep_forever()
+            except trio.Cancelled as cancelled:
+                kept = cancelled
+                raise
+        raise kept
+
+    # Let through, it would end this test, and as if all were well.
+    with pytest.raises((ForeignExitError, trio.Cancelled)) as caught:
+        await runner.run(function(raise_late))
+    assert str(caught.value).startswith("on_event must not end the node: Cancelled")
+    # Asked for, it is one.
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await runner.run(function(raise_late))
+    assert scope.cancelled_caught
+
+
 async def test_errors_beside_an_exit_are_told_with_it(runner):
     """
     A group loses none of what is no exit.
