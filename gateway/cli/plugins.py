@@ -1,6 +1,6 @@
 """`greenroom plugins`: begin one, look at those that run, mend what stopped."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -71,10 +71,8 @@ def show(name: str, url: str, token: str | None, data_dir: Path | None) -> None:
     for key, value in plugin.items():
         click.echo(plain(f"{key:<18} {_told(value)}"))
     for failure in failures:
-        click.echo(
-            plain(f"\n{failure['at']}  {failure['event_type']} {failure['event_id']}").strip()
-            + f"  attempt {failure['attempt']}"
-        )
+        about = f"{failure['at']}  {failure['event_type']} {failure['event_id']}"
+        click.echo(plain(f"{about}  attempt {failure['attempt']}"))
         for text in failure["traceback"].splitlines():
             click.echo("    " + plain(text))
 
@@ -150,4 +148,6 @@ def _short(plugin: dict[str, Any]) -> str:
 
 
 def _told(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {part}" for key, part in value.items())
     return "-" if value is None else str(value)

@@ -1,5 +1,6 @@
 """`greenroom plugins` with a running node: an operator sees what is wrong, mends it, and replays."""
 
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -64,6 +65,10 @@ async def test_an_operator_sees_why_a_plugin_stopped_resumes_it_and_replays(
     ]
     shown = await command("show", "printer")
     assert "RuntimeError: no paper" in shown
+    # Neither a list of Python's nor what stands for characters that a terminal would obey.
+    assert "�" not in shown and "{" not in shown
+    assert re.search(r"^cursor +xid \d+, seq \d+$", shown, re.MULTILINE)
+    assert re.search(r"^20\S+Z  episode_created \S+  attempt 1$", shown, re.MULTILINE)
     assert 'raise RuntimeError("no paper")' in shown
     (plugins / "mended").touch()
     assert (await command("resume", "printer")).split()[:2] == ["printer", "running"]
