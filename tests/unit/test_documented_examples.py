@@ -1,4 +1,4 @@
-"""The examples in the plugin developers' page run: every plugin is loaded and used, every test passes."""
+"""The examples in the plugin developers' pages run: every plugin is loaded and used, every test passes."""
 
 import importlib
 import os
@@ -14,8 +14,8 @@ from engine.plugin_host.host import PluginHost
 from engine.testing import simulate
 
 ROOT = Path(__file__).parents[2]
-PLUGINS = (ROOT / "docs/plugins.md").read_text("utf-8")
-FILES = dict(re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```", PLUGINS, re.MULTILINE | re.DOTALL))
+PAGES = "\n".join((ROOT / "docs" / name).read_text("utf-8") for name in ("plugins.md", "jobs.md"))
+FILES = dict(re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```", PAGES, re.MULTILINE | re.DOTALL))
 EXAMPLES = sorted(name.removesuffix(".py") for name in FILES if not name.startswith("test_"))
 
 
@@ -37,7 +37,7 @@ def test_every_block_of_python_is_a_file_with_a_name():
     """
     One without a name would be run by nobody.
     """
-    assert len(re.findall(r"^```python$", PLUGINS, re.MULTILINE)) == len(FILES)
+    assert len(re.findall(r"^```python$", PAGES, re.MULTILINE)) == len(FILES)
 
 
 def test_every_hook_has_an_example(examples):
