@@ -52,4 +52,4 @@ def open_connection(serving: Serving, sock: socket.socket, client: _Address) -> 
         return Secure(serving, sock, client)
     prepare(sock)
     server = parse_socket_addr(sock.family, sock.getsockname())
-    return Http1(serving, Wire(sock, client, server, serving.limits.write_timeout))
+    return Http1(serving, Wire(sock, client, server, serving.limits.write_timeout, serving.readers))

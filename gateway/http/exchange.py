@@ -206,18 +206,22 @@ class Exchange:
                 self._piece = request.size
             wire.read_by = began + self._patience
         self._receiving = True
+        # Of streams and long polls there may be many, whose clients may all leave at once.
+        wire.is_patient = request.is_complete
         try:
             data = await wire.read()
         except trio.TooSlowError:
             await self.refuse(408)
             return
         finally:
-            self._receiving = False
+            self._receiving = wire.is_patient = False
             wire.read_by = inf
         if data is None:
             return
         if not data:
             self.closes = True
+            if request.is_complete:
+                await self.serving.door.wait_cleared()
             self._end()
             return
         if request.is_complete:

@@ -1,4 +1,4 @@
-"""Who waits for what a WebSocket's client sends: woken a few in each turn of the loop. Knows no protocol."""
+"""Who waits long for what a client sends: woken a few in each turn of the event loop. Knows no protocol."""
 
 import select
 import socket

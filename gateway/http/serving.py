@@ -54,7 +54,7 @@ class Serving:
     state: ConnectionState
     # Where newcomers wait.
     door: Door
-    # Where WebSockets wait for what their clients send.
+    # Where who waits long for its client waits: WebSockets, streams.
     readers: Readers
     # Where outlets drain their backlogs: a nursery for each connection would cost it 2 KiB.
     nursery: trio.Nursery

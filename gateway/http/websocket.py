@@ -171,7 +171,7 @@ class WebSocket:
             self._size = 0
             if await self.wire.write(head):
                 self._outlet.is_open = True
-                self.wire.readers = self.serving.readers
+                self.wire.is_patient = True
                 self.wire.read_by = trio.current_time() + self.serving.limits.ping_interval
             else:
                 self._lose()

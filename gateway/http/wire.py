@@ -43,11 +43,12 @@ class Wire:
     client: tuple[str, int] | None
     server: tuple[str, int] | None
     write_timeout: float
+    readers: Readers
     # Until when who reads waits, and who writes.
     read_by: float = inf
     write_by: float = inf
-    # Where who reads waits, if not with Trio.
-    readers: Readers | None = None
+    # Whether who reads waits there: long, like many others. Else Trio is waited with, which is a turn sooner.
+    is_patient: bool = False
     # False when our last byte is sent, or nothing can be sent.
     is_open: bool = True
     # The client sends no more.
@@ -74,7 +75,7 @@ class Wire:
         Raises:
             trio.TooSlowError: nothing came until `read_by`.
         """
-        if self.readers is not None:
+        if self.is_patient:
             is_readable = await self.readers.wait_readable(self.sock)
         else:
             is_readable = True
@@ -161,8 +162,7 @@ class Wire:
         """
         # What Trio offers for a socket about to be closed serves for one that stays: waits end, no more.
         trio.lowlevel.notify_closing(self.sock)
-        if self.readers is not None:
-            self.readers.wake(self.sock)
+        self.readers.wake(self.sock)
 
     def wake_late(self, now: float) -> None:
         """
@@ -201,6 +201,5 @@ class Wire:
         self.is_open = False
         if self.sock.fileno() >= 0:
             self.wake()
-            if self.readers is not None:
-                self.readers.forget(self.sock)
+            self.readers.forget(self.sock)
             self.sock.close()

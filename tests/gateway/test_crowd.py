@@ -5,6 +5,7 @@ import socket
 from collections import Counter
 
 import attrs
+import pytest
 import trio
 import trio.testing
 
@@ -15,6 +16,7 @@ from tests.gateway.raw_client import HANDSHAKE, RawClient
 # Fewer than the listening socket holds.
 CROWD = 100
 UPGRADE = HANDSHAKE.format(path="/crowd", more="").encode()
+STREAM = b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
@@ -150,15 +152,29 @@ class Steps(trio.abc.Instrument):
         self.most = max(self.most, self.now)
 
 
-async def test_a_crowd_of_websockets_that_leaves_at_once_is_heard_of_a_few_at_a_time(start, monkeypatch):
+async def stream(scope, receive, send):
+    """
+    An answer that goes on until its client has gone.
+    """
+    assert (await receive())["type"] == "http.request"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+@pytest.mark.parametrize(
+    "request_", [UPGRADE, GET.replace(b" / ", b" /stream ")], ids=["WebSockets", "streams"]
+)
+async def test_a_crowd_that_leaves_at_once_is_heard_of_a_few_at_a_time(start, monkeypatch, request_):
     """
     All of them are readable in the same moment; not all of them are woken in one turn of the loop.
     """
     monkeypatch.setattr(readers, "WOKEN", 5)
-    served = await start({"/crowd": app([])})
-    lines = come(served)
+    served = await start({"/crowd": app([]), "/stream": stream})
+    lines = come(served, request=request_)
     for line in lines:
-        assert b" 101 " in await line.receive_head()
+        assert (await line.receive_head()).split()[1] in (b"101", b"200")
     await trio.testing.wait_all_tasks_blocked()
     steps = Steps()
     trio.lowlevel.add_instrument(steps)
