@@ -65,7 +65,7 @@ class JobDesk:
         Raises DecisionError.
         """
         kind = fields["type"]
-        handler = self.plugins.jobs.by_type().get(kind)
+        handler = self.plugins.jobs.by_name().get(kind)
         payload = fields.get("payload", {})
         key = fields.get("unique_key")
         if handler is None:
@@ -91,7 +91,7 @@ class JobDesk:
         """
         The types that may be submitted here.
         """
-        return sorted({*self.plugins.jobs.by_type(), *self.external_types})
+        return sorted({*self.plugins.jobs.by_name(), *self.external_types})
 
     async def submit(
         self,

@@ -26,7 +26,7 @@ def poller_of(
     reports = Reports(
         jobs=jobs,
         job_list=job_list,
-        handlers=desk.plugins.jobs.by_type(),
+        handlers=desk.plugins.jobs.by_name(),
         lease=settings.sqs.lease,
         committed=committed,
         due=desk.due,

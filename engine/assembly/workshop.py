@@ -114,7 +114,7 @@ class Workshop:
         rescuer = JobRescuer(
             jobs=store.patient_jobs,
             job_list=store.patient_job_list,
-            handlers=plugins.jobs.by_type(),
+            handlers=plugins.jobs.by_name(),
             owner=owner,
             node=node,
             alone=alone,
@@ -211,7 +211,7 @@ class Workshop:
 
 def _runnable(plugins: PluginHost) -> dict[str, Runnable]:
     found = {}
-    for kind, handler in plugins.jobs.by_type().items():
+    for kind, handler in plugins.jobs.by_name().items():
         plugin = plugins.jobs.plugin_of(kind)
         is_async = inspect.iscoroutinefunction(handler.run)
         found[kind] = Runnable(

@@ -8,7 +8,7 @@ import attrs
 
 from engine.domain.episode import COUNTED, Episode
 from engine.domain.event import EpisodeId, EventDraft, UserId, iso
-from engine.domain.fields import Check, Invalid, check_fields, list_of, one_of, text
+from engine.domain.fields import Check, Invalid, check_fields, list_of, one_of, said, text
 
 CompositionId = NewType("CompositionId", str)
 
@@ -46,7 +46,7 @@ LAYER_FIELDS: Mapping[str, Check] = {
 def _layer(value: object) -> object:
     checked = check_fields(value, LAYER_FIELDS, required=("kind",))
     if isinstance(checked, Invalid):
-        raise ValueError("; ".join(f"{error.field} {error.message}".strip() for error in checked.errors))
+        raise ValueError(said(checked.errors))
     return checked
 
 

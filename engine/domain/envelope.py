@@ -5,12 +5,11 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import attrs
 
 from engine.domain.event import Json, iso
-from engine.domain.fields import Check, FieldError, Invalid, check_fields, text
+from engine.domain.fields import Check, FieldError, Invalid, check_fields, text, uuid_text
 from engine.domain.json_text import parse
 
 VERSION = 1
@@ -243,13 +242,6 @@ def _anything(value: object) -> object:
     return value
 
 
-def _uuid(value: object) -> object:
-    try:
-        return str(UUID(value if isinstance(value, str) else ""))
-    except ValueError:
-        raise ValueError("must be a UUID") from None
-
-
 def _time(value: object) -> object:
     try:
         at = datetime.fromisoformat(value if isinstance(value, str) else "")
@@ -270,7 +262,7 @@ _COMMON: Mapping[str, Check] = {
     "id": text(least=1, most=200),
     "source": text(least=1, most=200),
     "time": _time,
-    "job_id": _uuid,
+    "job_id": uuid_text(),
     "subject": text(least=1, most=200),
     "traceparent": _traceparent,
 }

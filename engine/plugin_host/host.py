@@ -19,9 +19,10 @@ from engine.domain.fields import FieldError
 from engine.domain.json_text import storable
 from engine.errors import PluginError
 from engine.plugin_host.handle import EngineParts, PluginEngine
-from engine.plugin_host.jobs import JobHandlers
+from engine.plugin_host.jobs import job_handlers
 from engine.plugin_host.metrics import metric_prefix
-from engine.plugin_host.namespaces import SocketNamespaces
+from engine.plugin_host.namespaces import socket_namespaces
+from engine.plugin_host.registered import Registered
 from engine.runtime.foreign import Function, OverBudgetError, Runner, told
 from engine.runtime.loop_guard import LoopGuard
 
@@ -77,8 +78,8 @@ class PluginHost:
     decision_budget: float = DECISION_BUDGET
     runner: Runner = attrs.field(factory=lambda: Runner(guard=LoopGuard(BLOCK_LIMIT)))
     engines: dict[str, PluginEngine] = attrs.field(factory=dict, init=False)
-    jobs: JobHandlers = attrs.field(factory=JobHandlers, init=False)
-    sockets: SocketNamespaces = attrs.field(factory=SocketNamespaces, init=False)
+    jobs: Registered[hookspecs.JobHandler] = attrs.field(factory=job_handlers, init=False)
+    sockets: Registered[hookspecs.SocketNamespace] = attrs.field(factory=socket_namespaces, init=False)
     schemas: dict[str, PluginSchema] = attrs.field(factory=dict, init=False)
     # Each plugin's budgets.
     _budgets: dict[str, Plugins] = attrs.field(factory=dict, init=False)
@@ -277,7 +278,7 @@ class PluginHost:
         """
         What the handler of this type finds wrong with a payload. Raises DecisionError.
         """
-        check = self.jobs.by_type()[kind].check
+        check = self.jobs.by_name()[kind].check
         if check is None:
             return ()
         return await self._ask_handler(kind, "check", lambda given: _field_errors(check(given)), payload)
@@ -286,7 +287,7 @@ class PluginHost:
         """
         The key of which the handler of this type wants one unfinished job. Raises DecisionError.
         """
-        unique = self.jobs.by_type()[kind].unique
+        unique = self.jobs.by_name()[kind].unique
         if unique is None:
             return None
         key = await self._ask_handler(kind, "unique", lambda given: _text(unique(given)), payload)

@@ -1,48 +1,20 @@
 """The job handlers that plugins register, held to the contract. Knows nothing of how they are run."""
 
-from collections.abc import Iterable, Mapping
-
-import attrs
-
 from conf.kinds import is_job_type
 from engine import hookspecs
-from engine.errors import PluginError
+from engine.plugin_host.registered import Registered
 
 
-@attrs.define(eq=False)
-class JobHandlers:
+def job_handlers() -> Registered[hookspecs.JobHandler]:
     """
-    Own which plugin runs the jobs of each type: one handler in all.
+    Which plugin runs the jobs of each type: none yet.
     """
-
-    _found: dict[str, tuple[str, hookspecs.JobHandler]] = attrs.field(factory=dict, init=False)
-
-    def add(self, plugin: str, handlers: Iterable[object]) -> None:
-        """
-        Take a plugin's handlers. Raises PluginError for what breaks the contract.
-        """
-        for handler in handlers:
-            if mistake := _mistake(handler):
-                raise PluginError(f"plugin {plugin}: job_handlers: {mistake}")
-            assert isinstance(handler, hookspecs.JobHandler)
-            if handler.type in self._found:
-                other, _ = self._found[handler.type]
-                raise PluginError(
-                    f"plugin {plugin}: jobs of type {handler.type!r} are already run by plugin {other}"
-                )
-            self._found[handler.type] = (plugin, handler)
-
-    def by_type(self) -> Mapping[str, hookspecs.JobHandler]:
-        """
-        The handler of each job type.
-        """
-        return {kind: handler for kind, (_, handler) in self._found.items()}
-
-    def plugin_of(self, kind: str) -> str:
-        """
-        The plugin that runs the jobs of a type.
-        """
-        return self._found[kind][0]
+    return Registered(
+        hook="job_handlers",
+        mistake=_mistake,
+        name=lambda handler: handler.type,
+        taken=lambda kind: f"jobs of type {kind!r} are already run",
+    )
 
 
 def _mistake(handler: object) -> str | None:

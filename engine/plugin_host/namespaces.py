@@ -1,46 +1,26 @@
 """The Socket.IO namespaces that plugins register, held to the contract. Knows nothing of serving them."""
 
 import re
-from collections.abc import Iterable, Mapping
-
-import attrs
+from collections.abc import Mapping
 
 from engine import hookspecs
-from engine.errors import PluginError
+from engine.plugin_host.registered import Registered
 
 _NAME = re.compile(r"/[\w./-]*")
 # The engine's own.
 RESERVED = "/real-time"
 
 
-@attrs.define(eq=False)
-class SocketNamespaces:
+def socket_namespaces() -> Registered[hookspecs.SocketNamespace]:
     """
-    Own which plugin serves each namespace: one in all.
+    Which plugin serves each namespace: none yet.
     """
-
-    _found: dict[str, tuple[str, hookspecs.SocketNamespace]] = attrs.field(factory=dict, init=False)
-
-    def add(self, plugin: str, namespaces: Iterable[object]) -> None:
-        """
-        Take a plugin's namespaces. Raises PluginError for what breaks the contract.
-        """
-        for namespace in namespaces:
-            if mistake := _mistake(namespace):
-                raise PluginError(f"plugin {plugin}: socket_namespaces: {mistake}")
-            assert isinstance(namespace, hookspecs.SocketNamespace)
-            if namespace.name in self._found:
-                other, _ = self._found[namespace.name]
-                raise PluginError(
-                    f"plugin {plugin}: the namespace {namespace.name} is already served by plugin {other}"
-                )
-            self._found[namespace.name] = (plugin, namespace)
-
-    def by_plugin(self) -> Iterable[tuple[str, hookspecs.SocketNamespace]]:
-        """
-        Each namespace with the plugin that serves it.
-        """
-        return self._found.values()
+    return Registered(
+        hook="socket_namespaces",
+        mistake=_mistake,
+        name=lambda namespace: namespace.name,
+        taken=lambda name: f"the namespace {name} is already served",
+    )
 
 
 def _mistake(namespace: object) -> str | None:

@@ -4,10 +4,12 @@ import enum
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import attrs
 import trio
 
+from engine.error_groups import only
 from engine.runtime.backoff import Backoff
 
 
@@ -223,6 +225,4 @@ def cause(error: Exception) -> Exception:
     """
     The error itself, where nurseries have wrapped it alone in groups.
     """
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+    return cast(Exception, only(error))

@@ -18,6 +18,7 @@ import trio
 
 from conf.sources import TOKEN_VARIABLE
 from engine.domain.access import Role
+from engine.error_groups import first
 from engine.store.data_dir import read_secret
 from gateway.auth import issue
 from gateway.cli.options import data_dir_option, load_settings, overrides_of
@@ -106,7 +107,7 @@ def run_until_stopped(main: Callable[[], Awaitable[None]]) -> None:
         # Python would complain when it flushes what nobody reads.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except* ClientError as group:
-        refusal = _first(group)  # several tasks may have been told the same
+        refusal = first(group)  # several tasks may have been told the same
     if refusal is not None:
         raise click.ClickException(str(refusal))
 
@@ -192,9 +193,3 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         return "nobody"  # a container's user may have no name
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -5,6 +5,7 @@ import sys
 import click
 
 from conf.settings import SettingsError
+from engine.error_groups import only
 from engine.errors import EngineError, PluginError, StartupError
 from gateway.cli.actor import actor
 from gateway.cli.backup import backup, restore
@@ -60,14 +61,8 @@ def run() -> None:
         sys.exit(CANNOT_START)
     except BaseExceptionGroup as group:
         # The event loop wraps what ends it; a single error of ours is told like any other.
-        cause = _only(group)
+        cause = only(group)
         if not isinstance(cause, EngineError):
             raise
         click.echo(f"greenroom: {cause}", err=True)
         sys.exit(CANNOT_START if isinstance(cause, StartupError) else FAILED)
-
-
-def _only(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

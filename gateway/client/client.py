@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import trio
 
+from engine.error_groups import only
 from engine.runtime.backoff import Backoff
 from gateway.client.line import GetToken, Line, Options
 from gateway.client.messages import (
@@ -71,15 +72,9 @@ async def connect(
             yield client
             await client.aclose()
     except BaseExceptionGroup as group:
-        error = _only(group)
+        error = only(group)
         # The nursery is a detail: what the block raises is raised as it is.
         raise error from error.__cause__
-
-
-def _only(group: BaseException) -> BaseException:
-    while isinstance(group, BaseExceptionGroup) and len(errors := group.exceptions) == 1:
-        group = errors[0]
-    return group
 
 
 @attrs.define(eq=False, kw_only=True)

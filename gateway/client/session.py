@@ -18,6 +18,7 @@ from trio_websocket import (
     wrap_client_stream,
 )
 
+from engine.error_groups import first
 from gateway.client.messages import FINAL_CODES, ClientError, RefusedError
 
 # A snapshot of a crowded episode is larger than anything a client sends.
@@ -287,7 +288,7 @@ class Session:
         return attrs.evolve(ending, returns=ending.returns and ending.code not in FINAL_CODES)
 
     def _failure(self, group: BaseException) -> Ending:
-        match error := _first(group):
+        match error := first(group):
             case ConnectionRejected(status_code=status):
                 returns = status not in FINAL_STATUSES
                 return Ending(
@@ -297,7 +298,7 @@ class Session:
                 return Ending(code=None, reason=f"no connection within {self.connect_timeout:g} s")
             case OSError():
                 # Trio gathers what each of the host's addresses said.
-                cause = _first(error.__cause__ or error)
+                cause = first(error.__cause__ or error)
                 number = getattr(cause, "errno", None) or 0
                 return Ending(code=None, reason=os.strerror(number) if number > 0 else str(cause))
             case _:
@@ -309,12 +310,6 @@ class Session:
             request.done.set()
         self._outbox.close()
         self._outgoing.close()
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _encode(message: Mapping[str, Any]) -> str:

@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import cast
 
 import structlog
 import trio
@@ -20,6 +19,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError, parse_socket_addr
 
+from engine.error_groups import first
 from engine.errors import StartupError
 from gateway.http.connection import Connection, open_connection
 from gateway.http.door import Door
@@ -120,8 +120,8 @@ async def serve(
         if refused is None or other is not None:
             raise
         if not shutdown.is_set():
-            raise StartupError(f"the application did not start: {_leaf(refused)}") from group
-        log.error("the application did not stop cleanly", error=str(_leaf(refused)))
+            raise StartupError(f"the application did not start: {first(refused)}") from group
+        log.error("the application did not stop cleanly", error=str(first(refused)))
     finally:
         for listener in sockets:
             listener.close()
@@ -251,13 +251,7 @@ def _cannot_listen(host: str, port: int, error: OSError) -> StartupError:
 
 def _log_failure(connection: Connection, group: BaseExceptionGroup[Exception]) -> None:
     # One line: whoever can bring this about must not be able to fill the disk with tracebacks.
-    error = _leaf(group)
+    error = first(group)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     at = f"{Path(frame.filename).name}:{frame.lineno}"
     log.warning("connection failed", client=connection.client, error=repr(error), at=at)
-
-
-def _leaf(group: BaseException) -> BaseException:
-    while isinstance(group, BaseExceptionGroup):
-        group = cast(BaseException, group.exceptions[0])
-    return group

@@ -88,7 +88,7 @@ def reduce(store, heard, due):
         wished=lambda wish, author: None,
     )
     told = {"jobs": store.jobs, "job_list": store.job_list, "committed": heard.append, "due": due.append}
-    reports = Reports(handlers=plugins.jobs.by_type(), lease=60.0, chance=Random(7), **told)
+    reports = Reports(handlers=plugins.jobs.by_name(), lease=60.0, chance=Random(7), **told)
     return JobReducer(check=desk.check, reports=reports, **told)
 
 
