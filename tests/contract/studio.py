@@ -4,7 +4,7 @@ import itertools
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import trio
@@ -27,6 +27,7 @@ from engine.errors import StoreUnavailableError
 from engine.store.compositions import Compositions
 from engine.store.episodes import Episodes, Idempotency, Replay
 from engine.store.events import Author, EventLog
+from engine.store.pool import Pool
 from engine.store.postgres import Database, Row
 from engine.store.store import Store
 from engine.store.trio_psycopg import TrioConnection
@@ -42,16 +43,16 @@ _numbers = itertools.count(1)
 
 
 @attrs.define(eq=False)
-class OneConnection(Database):
+class OneConnection:
     """
-    A database that is one connection, and so one transaction, which somebody else ends.
+    A pool that is one connection, and so one transaction, which somebody else ends.
     """
 
-    connection_: TrioConnection = attrs.field(kw_only=True)
+    lent: TrioConnection
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[TrioConnection]:
-        yield self.connection_
+        yield self.lent
 
 
 @attrs.define(eq=False)
@@ -134,7 +135,7 @@ class Studio:
         Somebody whose writes commit at the end of the block, not before.
         """
         async with self.store.background.connection() as connection, connection.transaction():
-            database = OneConnection(pool=self.store.background, deadline=PATIENCE, connection_=connection)
+            database = Database(pool=cast(Pool, OneConnection(connection)), deadline=PATIENCE)
             yield Studio(
                 self.store,
                 Episodes(database=database, epoch=self.store.epoch),
