@@ -1,13 +1,15 @@
 """Keeps what this node runs: renews leases, hears who is to be cancelled, tells progress."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import attrs
 import structlog
 import trio
 
 from engine.actors.job_run import JobRun, Stop
-from engine.domain.event import Event, JobId
+from engine.actors.messages import Tell
+from engine.actors.reports import job_of
+from engine.domain.event import JobId
 from engine.domain.job import JobChange
 from engine.errors import StoreUnavailableError
 from engine.store.jobs import Jobs, RefusedError
@@ -18,6 +20,8 @@ log = structlog.get_logger(__name__)
 WISHES = 0.5
 # Seconds between two tellings of one job's progress, at least: four a second.
 PROGRESS = 0.25
+# Seconds until progress is told again while the database is away.
+AWAY = 0.5
 # Leases are renewed as often as this in the time that they last.
 RENEWALS = 3
 
@@ -35,7 +39,7 @@ class JobKeeper:
     # Seconds.
     lease: float
     runs: Mapping[JobId, JobRun]
-    committed: Callable[[Event], None]
+    committed: Tell
     _wake: trio.Event = attrs.field(factory=trio.Event, init=False)
     _news: trio.Event = attrs.field(factory=trio.Event, init=False)
 
@@ -84,28 +88,39 @@ class JobKeeper:
             self._news = trio.Event()
             now = trio.current_time()
             waiting = [run for run in self.runs.values() if run.news is not None]
-            due = [run for run in waiting if now >= run.told_at + PROGRESS]
+            due = [(run, run.news) for run in waiting if now >= run.told_at + PROGRESS]
             changes = []
-            for run in due:
-                assert run.news is not None
-                changes.append(run.progress_change(run.news))
+            for run, news in due:
+                assert news is not None
+                changes.append(run.progress_change(news))
                 run.news, run.told_at = None, now
-            await self.tell_progress(changes)
-            if len(due) < len(waiting):
+            told = await self.tell_progress(changes)
+            for run, news in due:
+                # Somebody was in the way. It may be the handler's last word for an hour.
+                if run.job.id not in told and run.news is None and not run.handled:
+                    run.news = news
+            if any(run.news is not None for run in waiting):
                 await trio.sleep(PROGRESS / 5)
                 self._news.set()
 
-    async def tell_progress(self, changes: Sequence[JobChange]) -> None:
+    async def tell_progress(self, changes: Sequence[JobChange]) -> Container[JobId]:
         """
-        Commit progress now, if nobody is in the way; the next one says more.
+        Commit progress now, if nobody is in the way; answers of which jobs it was told.
         """
         if not changes:
-            return
+            return ()
         try:
-            for event in await self.jobs.apply(changes, hurried=True):
-                self.committed(event)
-        except (StoreUnavailableError, RefusedError) as error:
+            events = await self.jobs.apply(changes, hurried=True)
+        except StoreUnavailableError as error:
             log.warning("progress of jobs was not told", count=len(changes), reason=str(error))
+            await trio.sleep(AWAY)
+            return ()
+        except RefusedError as error:
+            log.warning("progress of jobs was not told", count=len(changes), reason=str(error))
+            # It would be refused again.
+            return {change.job for change in changes}
+        self.committed(*events)
+        return {job_of(event) for event in events}
 
     async def _renew(self) -> None:
         asked_at = trio.current_time()

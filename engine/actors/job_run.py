@@ -58,7 +58,7 @@ class JobParts:
     committed: Tell
     # Told that a run has progress to tell; and what tells it.
     progressed: Callable[[], None]
-    tell_progress: Callable[[Sequence[JobChange]], Awaitable[None]]
+    tell_progress: Callable[[Sequence[JobChange]], Awaitable[object]]
     # Told in how many seconds the job is due again.
     due: Callable[[float], None]
     transaction_budget: float

@@ -163,9 +163,7 @@ async def stream(scope, receive, send):
         pass
 
 
-@pytest.mark.parametrize(
-    "request_", [UPGRADE, GET.replace(b" / ", b" /stream ")], ids=["WebSockets", "streams"]
-)
+@pytest.mark.parametrize("request_", [UPGRADE, STREAM], ids=["WebSockets", "streams"])
 async def test_a_crowd_that_leaves_at_once_is_heard_of_a_few_at_a_time(start, monkeypatch, request_):
     """
     All of them are readable in the same moment; not all of them are woken in one turn of the loop.

@@ -3,6 +3,7 @@
 from typing import Any
 
 import attrs
+import psycopg
 import trio
 
 from tests.gateway.handlers import Handlers
@@ -35,6 +36,29 @@ class Latecomer:
         else:
             self.second.set()
             await self.first.wait()
+        return events
+
+    def __getattr__(self, name):
+        return getattr(self.jobs, name)
+
+
+@attrs.define(eq=False)
+class Locking:
+    """
+    Commits jobs' transitions as `jobs` does, the first while somebody has the episode locked; `told` counts.
+    """
+
+    jobs: Any
+    conninfo: str
+    episode: str
+    told: list[int] = attrs.field(factory=list)
+
+    async def apply(self, changes, *, hurried):
+        with psycopg.connect(self.conninfo) as other:
+            if not self.told:
+                other.execute("select from episodes where id = %s for update", [self.episode])
+            events = await self.jobs.apply(changes, hurried=hurried)
+        self.told.append(len(events))
         return events
 
     def __getattr__(self, name):
@@ -203,6 +227,24 @@ async def test_progress_that_is_committed_late_is_not_told(start_greenroom):
     assert late.told == [[0.9], []]
     assert done["state"] == "completed"
     assert [frame["data"]["job"]["progress"] for frame in done["history"]] == [None, None, 0.9, 1.0]
+
+
+async def test_progress_that_somebody_was_in_the_way_of_is_told_all_the_same(start_greenroom):
+    """
+    It waits for nobody's lock, and may be the handler's last word for long.
+    """
+    handlers = Handlers()
+    node = await start_greenroom(plugins={"test": handlers})
+    episode = (await node.create())["id"]
+    locking = Locking(node.node.workshop.keeper.jobs, node.conninfo, episode)
+    node.node.workshop.keeper.jobs = locking
+    job = await submit(node, "test.two_steps", episode_id=episode)
+    await until_answer(
+        lambda: node.request("GET", f"jobs/{job}"), lambda answer: answer.json["progress"] == 0.5
+    )
+    assert locking.told[:2] == [0, 1]
+    handlers.gate.set()
+    assert (await ended(node, job))["state"] == "completed"
 
 
 async def test_a_job_that_failed_shows_how_far_it_got(start_greenroom):
