@@ -11,7 +11,8 @@ from conf.settings import load
 from conf.sources import variable
 from conf.units import read_duration
 from gateway.app import REAL_TIME, SOCKET_IO, STREAM
-from gateway.cli.main import cli
+from gateway.cli.main import COMMANDS
+from gateway.cli.serve import serve
 
 ROOT = Path(__file__).parents[2]
 NGINX = (ROOT / "docs/deploy/nginx.conf").read_text("utf-8")
@@ -47,9 +48,9 @@ def test_the_unit_is_told_by_the_node_when_it_is_ready_and_alive(unit):
     assert int(service["WatchdogSec"]) > 0
     assert service["RestartPreventExitStatus"] == "2"
     command = service["ExecStart"].split()
-    assert command[1] in cli.commands
+    assert command[1] in COMMANDS
     assert {word for word in command if word.startswith("--")} <= {
-        name for option in cli.commands["serve"].params for name in option.opts
+        name for option in serve.params for name in option.opts
     }
 
 
