@@ -4,6 +4,7 @@ import enum
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,7 @@ class JobRun:
     _writes: job_transaction.JobTransaction | None = attrs.field(default=None, init=False)
     # The handler has ended, or was given up; a thread may not know yet.
     _is_over: bool = attrs.field(default=False, init=False)
+    _has_begun: bool = attrs.field(default=False, init=False)
     # Why its time was shortened: it has written, and so holds up the log.
     _is_short: bool = attrs.field(default=False, init=False)
 
@@ -193,7 +195,7 @@ class JobRun:
         self._scope.deadline = trio.current_time() + self.job.timeout
         try:
             with self._scope:
-                result = await self.parts.runner.run(self.function, self, limiter=self.limiter)
+                result = await self.parts.runner.run(self._noted(), self, limiter=self.limiter)
         # Outside of the scope, which has taken the Cancelled out of a mixed group by now.
         except Exception as raised:
             error = cause(raised)
@@ -210,6 +212,23 @@ class JobRun:
                 return decide.released(self.job)
             case None:
                 return self._failed(error)
+
+    def _noted(self) -> Function:
+        """
+        The handler, which notes that it has begun; a plain function has to wait for a thread.
+        """
+        if self.function.is_async:
+            self._has_begun = True
+            return self.function
+        handle = self.function.call
+
+        # The thread has the handler's name.
+        @wraps(handle)
+        def call(context: JobRun) -> Any:
+            self._has_begun = True
+            return handle(context)
+
+        return attrs.evolve(self.function, call=call)
 
     def _completed(self, result: Any) -> JobChange:
         if result is None:
@@ -236,6 +255,9 @@ class JobRun:
             case None if self._is_short:
                 budget = self.parts.transaction_budget
                 text = f"it kept its transaction open for more than {budget:g} s (jobs.transaction_budget)"
+            case None if not self._has_begun:
+                occupied = f"{self.limiter.borrowed_tokens:g} jobs that were given up still occupy theirs"
+                text = f"no thread was free for it within its timeout of {self.job.timeout:g} s: {occupied}"
             case None:
                 text = f"it overran its timeout of {self.job.timeout:g} s"
             case Retry():

@@ -1,5 +1,6 @@
 """Handlers that answer, raise and end as none should: each harms its own job only, and that job ends."""
 
+import threading
 from typing import Any
 
 import attrs
@@ -35,6 +36,8 @@ class Unkind:
 
     begun: trio.Event = attrs.field(factory=trio.Event)
     gate: trio.Event = attrs.field(factory=trio.Event)
+    # Of threads.
+    release: threading.Event = attrs.field(factory=threading.Event)
 
     async def answer(self, context: JobContext) -> Any:
         await trio.lowlevel.checkpoint()
@@ -95,6 +98,12 @@ class Unkind:
                 raise
         raise kept
 
+    def never_end(self, context: JobContext) -> None:
+        """
+        Occupies its thread for as long as the test wants.
+        """
+        self.release.wait(60)
+
     async def fail_later(self, context: JobContext) -> None:
         """
         Fails, and not because it is cancelled.
@@ -114,6 +123,9 @@ class Unkind:
             JobHandler(type="unkind.leave_in_a_thread", run=self.leave_in_a_thread, **quick),
             JobHandler(type="unkind.leave_late", run=self.leave_late, **quick),
             JobHandler(type="unkind.raise_an_old_one", run=self.raise_an_old_one, **quick),
+            JobHandler(
+                type="unkind.never_end", run=self.never_end, concurrency=1, timeout=0.2, max_attempts=1
+            ),
             JobHandler(type="unkind.chatter", run=self.chatter, **quick),
             JobHandler(
                 type="unkind.keyed",
@@ -264,6 +276,26 @@ async def test_a_handler_that_raises_an_old_cancellation_fails_its_job_and_ends_
     assert done["error"].startswith(
         "ForeignExitError: unkind.raise_an_old_one must not end the node: Cancelled"
     )
+
+
+async def test_a_job_for_which_no_thread_becomes_free_says_so(start_greenroom):
+    """
+    It was not its own handler that took too long.
+    """
+    plugin = Unkind()
+    node = await start_greenroom(plugins={"unkind": plugin})
+    errors = []
+    for _ in range(3):
+        done = await ended(node, await submit(node, "unkind.never_end"))
+        assert done["state"] == "failed"
+        errors.append(done["error"])
+    plugin.release.set()
+    assert errors == [
+        "it overran its timeout of 0.2 s",
+        "it overran its timeout of 0.2 s",
+        "no thread was free for it within its timeout of 0.2 s: "
+        "2 jobs that were given up still occupy theirs",
+    ]
 
 
 async def test_a_job_that_is_to_be_cancelled_is_not_tried_again(start_greenroom, logs):
