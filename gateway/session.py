@@ -52,6 +52,9 @@ class Session(SessionClient):
     Everything it owns is also in the hub, so that a crash of an actor costs it nothing.
     """
 
+    # Whether its topics make one stream, in which nothing comes twice. Else each of them tells all of its
+    # past, because the client may have somebody new to tell it to.
+    is_one_stream: bool = False
     # Where its user is present.
     presences: Presences = attrs.field(init=False, default=attrs.Factory(Presences, takes_self=True))
     # A client that subscribes to nothing hears the catalog, until it chooses for itself.
@@ -172,6 +175,7 @@ class Session(SessionClient):
                 since=position,
                 # A position that none of ours can be recovers nothing, and is shown the present state.
                 wants_snapshot=snapshot or (since is not None and position is None),
+                leaves_out_own=self.is_one_stream,
                 reply=reply,
             )
 

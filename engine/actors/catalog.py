@@ -61,6 +61,8 @@ class SubscribeCatalog:
     wants_snapshot: bool = False
     # Whether who cannot be told what it missed is shown the present state instead.
     wants_amends: bool = True
+    # Whether what was missed of an episode is left to its own topic, if the session is subscribed to that.
+    leaves_out_own: bool = False
 
 
 CatalogMessage = Told | Brought | SubscribeCatalog
@@ -232,7 +234,8 @@ class CatalogActor:
 
     async def _subscribe(self, wish: SubscribeCatalog) -> None:
         missed, recovered = await self._recover(wish.since)
-        missed = [listed for listed in missed if not self._hears_itself(wish.session, listed.event)]
+        if wish.leaves_out_own:
+            missed = [listed for listed in missed if not self._hears_itself(wish.session, listed.event)]
         replay = b"" if wish.opening is None else b"".join(map(wish.format.encode, missed))
         if len(replay) > self.replay_size:
             replay, recovered = b"", False

@@ -153,6 +153,7 @@ class Stream:
             outlet=self._outlet,
             format=EVENT_STREAM,
             max_subscriptions=self.streams.node.settings.limits.subscriptions_per_session,
+            is_one_stream=True,
         )
         try:
             # The catalog last: what an episode's own topic tells of what was missed it leaves to that.

@@ -284,3 +284,31 @@ async def test_a_subscription_that_is_closed_twice_takes_nothing_from_the_next_o
     await page.run("kept.first.close(); await kept.client.ping()")
     await rename(greenroom, episode, "B")
     assert await page.heard(1) == [2]
+
+
+async def test_the_catalog_tells_its_past_also_of_an_episode_that_is_listened_to(
+    greenroom: RunningNode, page: NodePage
+) -> None:
+    """
+    What came by the episode's own topic before was told to others on the page, not to this subscription.
+    """
+    episode = (await greenroom.create("Pilot"))["id"]
+    await page.connect(url(greenroom), greenroom.token())
+    await page.subscribe("catalog")
+    position = await page.run("kept.subscription.close(); return kept.subscription.position")
+    await page.subscribe(f"episode:{episode}")
+    await rename(greenroom, episode, "BC")
+    assert await page.heard(2) == [2, 3]
+    await page.run(
+        """
+        kept.titles = [];
+        const catalog = kept.client.subscribe("catalog", { since: argument });
+        catalog.on("event", ({ data }) => kept.titles.push(data.episode.title));
+        await catalog.ready;
+        await kept.client.ping();
+        """,
+        position,
+    )
+    await rename(greenroom, episode, "D")
+    await page.until("kept.titles.includes('D')")
+    assert await page.run("return kept.titles") == ["B", "C", "D"]
