@@ -16,7 +16,7 @@ from engine.domain.access import Action, Identity
 from engine.domain.event import CATALOG, JOBS, EpisodeId, Event, Position, episode_topic, user_topic, utc_now
 from engine.domain.presence import Meta, SessionId
 from engine.domain.world import new_id
-from engine.errors import ActorStoppedError, EngineError
+from engine.errors import EngineError
 from engine.hookspecs import ClientSession, Refused, Resource
 from engine.runtime.mailbox import Reply, ask
 
@@ -208,7 +208,7 @@ class SimulatedClient:
             for number in range(ATTEMPTS):
                 try:
                     await attempt()
-                except (ActorStoppedError, EngineError):
+                except EngineError:
                     if number == ATTEMPTS - 1:
                         raise
                     await trio.sleep(1)

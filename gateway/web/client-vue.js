@@ -194,7 +194,10 @@ export function createGreenroom(Vue, client) {
         [episode.value, isDeleted.value, error.value, lastEvent.value] = [null, false, null, null];
         const reading = new Reading(
           () => ask(`episodes/${key}`),
-          show,
+          (newer) => {
+            error.value = null;
+            show(newer);
+          },
           (problem) => problem.status !== 404 && (error.value = problem),
         );
         const subscription = client.subscribe(`episode:${key}`, { snapshot: true });
@@ -210,7 +213,10 @@ export function createGreenroom(Vue, client) {
             reading.soon(); // the event has no description and no version
           }
         });
-        subscription.on("end", (refused) => refused && (error.value = refused));
+        subscription.on("end", (refused) => {
+          reading.stop(); // nothing would follow it any more
+          if (refused) error.value = refused;
+        });
         onEnd(() => (subscription.close(), reading.stop()));
       },
     );
@@ -328,7 +334,7 @@ export function createGreenroom(Vue, client) {
         job.value = first;
         const reading = new Reading(
           () => ask(`jobs/${key}`),
-          (newer) => (job.value = newer),
+          (newer) => ([job.value, error.value] = [newer, null]),
           (problem) => (error.value = problem),
         );
         const subscription = client.subscribe(first.episode_id ? `episode:${first.episode_id}` : "jobs");

@@ -148,3 +148,32 @@ async def test_a_closed_client_is_an_error_that_a_page_can_show(
         """
     )
     assert errors == ["ClosedError"] * 4
+
+
+async def test_what_could_not_be_read_is_no_error_any_more_when_it_was(
+    greenroom: RunningNode, page: NodePage
+) -> None:
+    """
+    An answer that did not come is told until the next one does.
+    """
+    episode = (await greenroom.create("Pilot"))["id"]
+    await begin(page, greenroom)
+    await page.run(
+        """
+        const { fetch } = kept.client;
+        kept.client.fetch = async (...given) => {
+          if (kept.isAway) throw new TypeError("away");
+          return fetch.apply(kept.client, given);
+        };
+        kept.it = kept.use("useEpisode", argument);
+        """,
+        episode,
+    )
+    await page.until("kept.it.episode.value?.version === 1")
+    await page.run("kept.isAway = true")
+    await rename(greenroom, episode, "B")
+    await page.until("kept.it.error.value?.message === 'away'")
+    await page.run("kept.isAway = false")
+    await rename(greenroom, episode, "C")
+    await page.until("kept.it.episode.value.version === 3")
+    assert await page.run("return kept.it.error.value") is None
