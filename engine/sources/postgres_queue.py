@@ -49,9 +49,7 @@ class PostgresQueue:
         """
         self._polls += 1
         try:
-            if self.due_at is not None and trio.current_time() >= self.due_at:
-                seconds = await self.jobs.look_for_due()
-                self.due_at = None if seconds is None else trio.current_time() + max(0.0, seconds)
+            await self._look_for_due()
             claimed = await self.jobs.claim(rooms, limit, source=NAME, owner=self.owner, lease=self.lease)
         except Exception as error:
             self._failures += 1
@@ -60,6 +58,19 @@ class PostgresQueue:
         self._succeeded_at = trio.current_time()
         self._claimed += len(claimed.jobs)
         return claimed
+
+    async def _look_for_due(self) -> None:
+        if self.due_at is None or trio.current_time() < self.due_at:
+            return
+        # What somebody delays from here on may come too late for this look.
+        self.due_at = None
+        try:
+            seconds = await self.jobs.look_for_due()
+        except BaseException:
+            self.look_again()
+            raise
+        if seconds is not None:
+            self.look_again(max(0.0, seconds))
 
     def look_again(self, delay: float = 0.0) -> None:
         """
