@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import psycopg
 import psycopg.conninfo
 import psycopg.sql
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
     from tests.queue_service import QueueService
 
 _numbers = itertools.count(1)
+
+# A machine that pauses is no mistake of the code's, and the same examples each time let a run judge a change.
+# To look for new ones: pytest --hypothesis-profile=search.
+_SLOW = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("search", deadline=None, suppress_health_check=_SLOW)
+hypothesis.settings.register_profile(
+    "same", hypothesis.settings.get_profile("search"), derandomize=True, database=None
+)
+hypothesis.settings.load_profile("same")
 
 # Logged as plain text: structlog's own default draws every traceback with all its variables.
 structlog.configure(
