@@ -13,6 +13,8 @@ HEARD = 4
 LONG_TURN = 0.001
 # While newcomers wait to be heard, a WebSocket begins in one of so many turns.
 SHARE = 4
+# And in one of so many when nobody else comes: who is in is served in the turns between, which are short.
+ALONE = 2
 # In one turn so many who have gone are cleared away.
 CLEARED = 8
 
@@ -33,8 +35,8 @@ class Door:
 
     All of a crowd's work would otherwise be done in one turn, and nobody else's in that time. Whoever has
     connected is heard first: what it wants is not known yet, and a request is soon answered. A WebSocket,
-    whose beginning is dear, waits once more, within the limits. The door never idles: while somebody waits,
-    each turn lets somebody through.
+    whose beginning is dear, waits once more, within the limits, and leaves the others short turns in between.
+    The door never idles: while somebody waits, every few turns let somebody through.
     """
 
     limits: Limits
@@ -118,7 +120,8 @@ class Door:
         self._clears = CLEARED - len(self._leavers.unpark(count=CLEARED))
         # As long as anybody waits, nobody passes without, and the keeper comes back.
         self._begins = 0 if self._handshakes else 1
-        if not self._refuse_late() and self._handshakes and (not self._newcomers or turn % SHARE == 0):
+        share = SHARE if self._newcomers else ALONE
+        if not self._refuse_late() and self._handshakes and turn % share == 0:
             self._answer(True)
 
     def _refuse_late(self) -> int:

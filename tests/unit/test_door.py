@@ -1,13 +1,14 @@
 """Whom the door lets through in one turn of the loop, in which order, and whom it refuses."""
 
 from collections import Counter
+from itertools import pairwise
 
 import attrs
 import pytest
 import trio
 import trio.testing
 
-from gateway.http.door import CLEARED, HEARD, SHARE, Door
+from gateway.http.door import ALONE, CLEARED, HEARD, SHARE, Door
 
 CROWD = 60
 
@@ -124,6 +125,20 @@ async def test_who_came_first_begins_first(turns, nursery):
         await crowd.line_up(coming, door)
         nursery.start_soon(door.keep)
     assert [number for _, number in crowd.passed] == list(range(CROWD))
+
+
+async def test_between_two_that_begin_the_others_have_a_short_turn(turns, nursery):
+    """
+    A request that needs some turns is not behind a beginning in each of them.
+    """
+    door = Door(Limits())
+    crowd = Crowd(turns, door.wait_begun)
+    async with trio.open_nursery() as coming:
+        await crowd.line_up(coming, door)
+        nursery.start_soon(door.keep)
+    # The first did not wait.
+    begun = [turn for turn, _ in crowd.passed[1:]]
+    assert all(later - earlier >= ALONE for earlier, later in pairwise(begun))
 
 
 async def test_newcomers_are_heard_before_websockets_begin(open_door, turns):
