@@ -69,15 +69,16 @@ def blueprint(at: Edge, registry: CollectorRegistry) -> Blueprint:
         End a plugin's quarantine; it goes on where it stopped. For operators.
         """
         await at.enter(Action.OPERATE, Resource(type="engine"))
-        with trio.move_on_after(PATIENCE) as waiting:
-            known = await node.resume_plugin(name)
-        if waiting.cancelled_caught:
+        try:
+            with trio.fail_after(PATIENCE):
+                known = await node.resume_plugin(name)
+        except trio.TooSlowError:
             raise Problem(
                 503,
                 f"plugin {name} did not go on within {PATIENCE:g} s; "
                 f"if `greenroom actor list` has it parked, `greenroom actor resume {name}` comes first",
                 headers={"Retry-After": f"{PATIENCE:.0f}"},
-            )
+            ) from None
         if not known:
             raise _unknown(name)
         return answer(await _plugin(name))
