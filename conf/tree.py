@@ -293,8 +293,8 @@ class Sqs:
     queue_url: HttpUrl
     region: Text
     endpoint: HttpUrl
-    # A poll cannot be broken off, so the node's end waits for it.
-    wait: Annotated[float, duration(most=5)]
+    # SQS itself waits no longer. A poll cannot be broken off: the node's end waits for it.
+    wait: Annotated[float, duration(most=20)]
     request_timeout: Duration
     # SQS itself knows no longer one.
     visibility_timeout: Annotated[float, duration(most=43_200)]

@@ -128,8 +128,10 @@ async def test_sigterm_during_a_long_poll_ends_in_time_and_leaves_no_message_stu
     """
     The poll may still take a message: it is seen again at once, not half a minute later.
     """
-    program = await start(GREENROOM_SQS_WAIT="5s", GREENROOM_NODE_SHUTDOWN_GRACE="8s")
+    program = await start(GREENROOM_SQS_WAIT="20s", GREENROOM_NODE_SHUTDOWN_GRACE="25s")
+    await trio.to_thread.run_sync(queue.send, submission("first.csv"))
     await eventually(lambda: _polled(program))
+    await eventually(lambda: _is_empty(queue))
     program.process.terminate()
     await trio.to_thread.run_sync(queue.send, *[submission(f"{number}.csv") for number in range(3)])
     assert await program.wait_ended() == 0
@@ -139,7 +141,7 @@ async def test_sigterm_during_a_long_poll_ends_in_time_and_leaves_no_message_stu
 
 async def _polled(program):
     answer = await program.ask("GET", "/api/v1/engine/jobs")
-    # The next poll is under way for most of its five seconds.
+    # The next poll is under way for most of its twenty seconds.
     return answer.json["sources"]["sqs"]["last_successful_poll_age"] is not None
 
 

@@ -98,9 +98,9 @@ def mistakes(config=None, environ=None, overrides=None):
             " a poll",
         ),
         (
-            '[sqs]\nwait = "20s"',
-            'sqs.wait = "20s": must be a duration such as "500ms", "30s", "12h", longer than zero,'
-            " at most 5s",
+            '[sqs]\nwait = "21s"',
+            'sqs.wait = "21s": must be a duration such as "500ms", "30s", "12h", longer than zero,'
+            " at most 20s",
         ),
         (
             '[sqs]\nqueue_url = "jobs"',
