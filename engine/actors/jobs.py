@@ -112,6 +112,8 @@ class Dispatcher:
         Claim and start until cancelled; then let what runs finish, within the grace, and give back the rest.
         """
         task_status.started()
+        # The life before may have ended amid a claim.
+        self._more = True
         try:
             while True:
                 self._wake = trio.Event()

@@ -66,38 +66,14 @@ def claimed_job_of_row(row: Row, owner: str) -> Job:
     """
     A job that was just claimed, from what claiming leaves open; the rest is what it has set.
     """
-    (job_id, seq, kind, priority, payload, error, attempt, max_attempts, timeout, run_at, until) = row[:11]
-    (fence, told_seq, unique_key, source, user, request, episode_id, created, started) = row[11:]
-    return Job(
-        id=JobId(job_id),
-        seq=seq,
-        type=kind,
-        state=JobState.RUNNING,
-        priority=priority,
-        payload=payload,
-        result=None,
-        error=error,
-        attempt=attempt,
-        max_attempts=max_attempts,
-        timeout=timeout,
-        next_run_at=run_at,
-        lease_owner=owner,
-        lease_until=until,
-        fence=fence,
-        told_seq=told_seq,
-        unique_key=unique_key,
-        cancel_requested_at=None,
-        cancel_requested_by=None,
-        progress=None,
-        message=None,
-        source=source,
-        submitted_by=UserId(user),
-        request=Request(**request),
-        episode_id=None if episode_id is None else EpisodeId(episode_id),
-        created_at=created,
-        updated_at=started,
-        started_at=started,
-        finished_at=None,
+    job_id, seq, kind, priority, payload, error, *limits, until = row[:11]
+    fence, told_seq, unique_key, source, user, request, episode_id, created, started = row[11:]
+    return job_of_row(
+        (
+            *(job_id, seq, kind, JobState.RUNNING, priority, payload, None, error, *limits, owner, until),
+            *(fence, told_seq, unique_key, None, None, None, None, source, user, request, episode_id),
+            *(created, started, started, None),
+        )
     )
 
 
