@@ -107,20 +107,31 @@ class JobKeeper:
         """
         Commit progress now, if nobody is in the way; answers of which jobs it was told.
         """
-        if not changes:
-            return ()
+        told: set[JobId] = set()
         try:
-            events = await self.jobs.apply(changes, hurried=True)
+            await self._tell(changes, told)
         except StoreUnavailableError as error:
             log.warning("progress of jobs was not told", count=len(changes), reason=str(error))
             await trio.sleep(AWAY)
-            return ()
+        return told
+
+    async def _tell(self, changes: Sequence[JobChange], told: set[JobId]) -> None:
+        if not changes:
+            return
+        try:
+            events = await self.jobs.apply(changes, hurried=True)
         except RefusedError as error:
-            log.warning("progress of jobs was not told", count=len(changes), reason=str(error))
+            if len(changes) > 1:
+                # One of them is to blame; the others need not suffer.
+                for change in changes:
+                    await self._tell([change], told)
+                return
+            log.warning("progress of a job was refused", job=changes[0].job, reason=str(error))
             # It would be refused again.
-            return {change.job for change in changes}
+            told.add(changes[0].job)
+            return
         self.committed(*events)
-        return {job_of(event) for event in events}
+        told.update(job_of(event) for event in events)
 
     async def _renew(self) -> None:
         asked_at = trio.current_time()

@@ -4,6 +4,7 @@ import threading
 from typing import Any
 
 import attrs
+import psycopg
 import pytest
 import trio
 
@@ -239,6 +240,26 @@ async def test_progress_with_half_a_surrogate_pair_is_told_without_it(start_gree
     assert done["state"] == "completed"
     told = [one["data"]["message"] for one in done["history"] if one["event"] == "job_progress"]
     assert told == ["caf?"]
+
+
+async def test_progress_that_is_refused_spoils_that_of_no_other_job(start_greenroom):
+    """
+    Although they are told in one statement. What is refused is not tried again.
+    """
+    handlers = Handlers()
+    node = await start_greenroom(plugins={"test": handlers})
+    with psycopg.connect(node.conninfo) as connection:
+        connection.execute("alter table processing_queue add check (message <> 'no')")
+    told = {await submit(node, "test.wait"): message for message in ("no", "yes")}
+    for job in told:
+        await handlers.wait_started(job)
+    workshop = node.node.workshop
+    changes = [workshop.dispatcher.runs[job].progress_change((0.5, told[job])) for job in told]
+    assert set(await workshop.keeper.tell_progress(changes)) == set(told)
+    shown = [(await node.request("GET", f"jobs/{job}")).json["message"] for job in told]
+    assert shown == [None, "yes"]
+    handlers.gate.set()
+    assert [(await ended(node, job))["state"] for job in told] == ["completed", "completed"]
 
 
 @pytest.mark.parametrize("by", EXITS)
