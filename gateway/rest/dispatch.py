@@ -11,7 +11,13 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter, RequestRedirect
 
-from engine.errors import StoreUnavailableError
+from engine.errors import (
+    ActorStoppedError,
+    MailboxFullError,
+    ParkedError,
+    SourceUnavailableError,
+    StoreUnavailableError,
+)
 from engine.plugin_host.host import DecisionError
 from engine.traces import Span, Traces
 from gateway.log import debugs
@@ -23,8 +29,15 @@ log = structlog.get_logger()
 Send = Callable[[Any], Awaitable[None]]
 Handler = Callable[..., Awaitable[Response]]
 
-# Seconds after which a client may find the database back.
-RETRY_AFTER = "1"
+# What works again by itself, and after how many seconds a client may find that it does.
+PASSING = {
+    StoreUnavailableError: "1",
+    SourceUnavailableError: "1",
+    DecisionError: "1",
+    ActorStoppedError: "1",
+    MailboxFullError: "1",
+    ParkedError: "5",
+}
 # Statuses from here on are the node's fault.
 SERVER_ERRORS = 500
 
@@ -133,9 +146,13 @@ def _refused(request: Request, error: Exception) -> Problem:
             return Problem(error.code or 500, error.description or error.name, headers=headers)
         case TooLargeError():
             return Problem(413, f"a body has at most {request.max_body} bytes")
-        case StoreUnavailableError() | DecisionError():
+        case _ if (retry_after := _passes_after(error)) is not None:
             log.warning("a request could not be served", id=request.id, path=request.path, reason=str(error))
-            return Problem(503, str(error), headers={"Retry-After": RETRY_AFTER})
+            return Problem(503, str(error), headers={"Retry-After": retry_after})
         case _:
             log.error("a request failed", id=request.id, path=request.path, exc_info=error)
             return Problem(500, "this is a bug of the node; its log has more under the request id")
+
+
+def _passes_after(error: Exception) -> str | None:
+    return next((after for kind, after in PASSING.items() if isinstance(error, kind)), None)

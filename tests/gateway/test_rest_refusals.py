@@ -6,7 +6,9 @@ import pytest
 
 from engine.domain.access import Action
 from engine.domain.fields import FieldError
+from engine.errors import ActorStoppedError, MailboxFullError, ParkedError, SourceUnavailableError
 from engine.hookspecs import hookimpl
+from engine.node import Node
 from tests.gateway.node_fixture import NOBODYS
 
 MALFORMED = {
@@ -325,3 +327,26 @@ async def test_plugins_may_refuse_with_their_own_words(start_greenroom):
     assert "strict" in unsure.problem(503)["detail"]
     assert int(unsure.headers["retry-after"]) >= 1
     assert greenroom.rows("select count(*) from events where starts_with(topic, 'episode:')") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ParkedError("episode/7 crashed too often: parked for at most 60 s"),
+        ActorStoppedError("audit: the actor ended before it answered"),
+        MailboxFullError("audit is full: 8 messages wait, the actor does not keep up"),
+        SourceUnavailableError("SQS did not answer within 5 s"),
+    ],
+)
+async def test_what_passes_by_itself_is_no_bug_of_the_node(greenroom, monkeypatch, error):
+    """
+    Whatever route meets it: 503, in the error's own words, and when to come back.
+    """
+
+    async def resume(self, name):
+        raise error
+
+    monkeypatch.setattr(Node, "resume_plugin", resume)
+    answer = await greenroom.request("POST", "engine/plugins/audit/resume", role="operator")
+    assert answer.problem(503)["detail"] == str(error)
+    assert int(answer.headers["retry-after"]) >= 1
