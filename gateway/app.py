@@ -116,13 +116,14 @@ class Application:
             # Before the handshake a close is answered with 403.
             await send({"type": "websocket.close", "code": 1000})
 
-    def drain(self) -> None:
+    async def drain(self) -> None:
         """
         Tell every session to come back later, and end it.
         """
-        self.real_time.drain()
-        self.streams.drain()
-        self.socket_io.drain()
+        # First who may be polling: the poll that is answered with something else would be its last.
+        await self.socket_io.drain()
+        await self.streams.drain()
+        await self.real_time.drain()
 
 
 def _rest(at: Edge) -> QuartTrio:

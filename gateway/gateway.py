@@ -76,7 +76,6 @@ class Gateway:
                     # Now, not when the process ends: who comes while others drain is to go elsewhere.
                     for sock in self.sockets:
                         sock.close()
-                self.application.drain()
                 shutdown.set()
 
     async def _serve(self, shutdown: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
@@ -92,6 +91,7 @@ class Gateway:
                         sockets,
                         self._limits,
                         shutdown=shutdown,
+                        farewell=self.application.drain,
                         tls=self._tls,
                         traffic=self.application.traffic,
                         task_status=task_status,

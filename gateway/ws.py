@@ -17,6 +17,7 @@ from engine.node import Node
 from gateway import protocol
 from gateway.auth import Authenticator, AuthError
 from gateway.calls import Calls
+from gateway.farewell import send_away
 from gateway.http.outlet import OUTLET_EXTENSION
 from gateway.http.queue_outlet import QueueOutlet
 from gateway.limits import Bucket, SessionLimit
@@ -71,15 +72,15 @@ class RealTime:
         finally:
             self._open.discard(connection)
 
-    def drain(self) -> None:
+    async def drain(self) -> None:
         """
         Tell every client to come back later, spread evenly over a window, and close.
         """
-        window = self.node.settings.server.reconnect_window
-        for number, connection in enumerate(clients := list(self._open)):
-            # Evenly, not at random: chance would send too many at once somewhere in the window.
-            later = window * (number + self.chance.random()) / len(clients)
+
+        def away(connection: Connection, later: float) -> None:
             connection.close_soon(Closing(protocol.GOING_AWAY, "the node stops; come back", later=later))
+
+        await send_away(self._open, self.node.settings.server.reconnect_window, self.chance, away)
 
 
 @attrs.define(eq=False, kw_only=True)

@@ -6,7 +6,7 @@ import os
 import socket
 import ssl
 import traceback
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -37,6 +37,8 @@ TICK = 0.25
 LOOKS = 500
 # Connections accepted in one turn of the loop.
 ACCEPTS = 4
+# At a shutdown, connections looked at in one turn: those aborted all wake in the next.
+ABORTS = 64
 # Between two tries to accept while the process has no file descriptor left.
 ACCEPT_PAUSE = 0.1
 # Of the shutdown's grace, what connections may use; the rest is for the application's own shutdown.
@@ -88,6 +90,7 @@ async def serve(
     limits: ServerLimits,
     *,
     shutdown: trio.Event,
+    farewell: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     tls: ssl.SSLContext | None = None,
     traffic: Traffic | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -95,8 +98,8 @@ async def serve(
     """
     Serve an ASGI 3 application on listening sockets, and close them, until `shutdown` is set.
 
-    Then requests in flight may finish and WebSockets may be closed by the application; what is left after
-    the grace is closed forcefully.
+    Then nobody is let in any more, and `farewell` is awaited, in which the application sends its clients
+    away. Requests in flight may finish; what is left after the grace is closed forcefully.
 
     Raises:
         StartupError: the application refused to start.
@@ -110,7 +113,16 @@ async def serve(
             await nursery.start(lifespan.handle_lifespan)
             await lifespan.wait_for_startup()
             ends = await _serve_connections(
-                app, config, sockets, limits, state, shutdown, tls, traffic or Traffic(), task_status
+                app,
+                config,
+                sockets,
+                limits,
+                state,
+                shutdown,
+                farewell,
+                tls,
+                traffic or Traffic(),
+                task_status,
             )
             with trio.move_on_at(ends):
                 await lifespan.wait_for_shutdown()
@@ -134,6 +146,7 @@ async def _serve_connections(
     limits: ServerLimits,
     state: LifespanState,
     shutdown: trio.Event,
+    farewell: Callable[[], Awaitable[None]],
     tls: ssl.SSLContext | None,
     traffic: Traffic,
     task_status: trio.TaskStatus[None],
@@ -173,9 +186,13 @@ async def _serve_connections(
                 nursery.cancel_scope.deadline = now + CONNECTIONS_SHARE * limits.shutdown_grace
                 serving.is_draining = True
                 await serving.context.terminated.set()
-                for connection in connections:
+                for number, connection in enumerate(list(connections), 1):
                     if connection.is_idle:
                         connection.abort()
+                    if number % ABORTS == 0:
+                        await trio.lowlevel.checkpoint()
+                # Nobody begins any more: whoever is to be sent away is there.
+                await farewell()
             watching.cancel_scope.cancel()
     return now + limits.shutdown_grace
 

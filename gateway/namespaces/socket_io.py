@@ -12,6 +12,8 @@ from engine.node import Node
 from gateway import protocol
 from gateway.auth import Authenticator
 from gateway.engineio.server import EngineOptions
+from gateway.engineio.session import EngineSession
+from gateway.farewell import send_away
 from gateway.limits import SessionLimit
 from gateway.namespaces.plugins import THREADS, PluginNamespace
 from gateway.namespaces.real_time import RealTimeNamespace, say_bye
@@ -68,18 +70,19 @@ class SocketIo:
         """
         await self.server.engine(scope, receive, send)
 
-    def drain(self) -> None:
+    async def drain(self) -> None:
         """
         Tell every client that the node stops, and end its line: its library comes back by itself.
         """
-        window = self.node.settings.server.reconnect_window
-        sessions = list(self.server.engine.sessions.values())
-        for number, session in enumerate(sessions):
-            later = window * (number + self.chance.random()) / len(sessions)
-            after = self.node.settings.server.reconnect_after + later
+        server = self.node.settings.server
+
+        def away(session: EngineSession, later: float) -> None:
             for socket in list(session.user_data.sockets.values()):
+                after = server.reconnect_after + later
                 say_bye(socket, protocol.GOING_AWAY, "the node stops; come back", after)
             session.finish("the node stops")
+
+        await send_away(self.server.engine.sessions.values(), server.reconnect_window, self.chance, away)
 
 
 def options_of(settings: Settings, path: str) -> SocketOptions:

@@ -15,6 +15,7 @@ from engine.errors import EngineError
 from engine.node import Node
 from gateway import protocol
 from gateway.auth import Authenticator, AuthError
+from gateway.farewell import send_away
 from gateway.limits import RateLimit, SessionLimit
 from gateway.rest.messages import request_id
 from gateway.rest.problems import PROBLEM_JSON, Problem
@@ -67,13 +68,12 @@ class Streams:
         finally:
             self._open.discard(stream)
 
-    def drain(self) -> None:
+    async def drain(self) -> None:
         """
         Tell every client to come back later, spread evenly over a window, and end.
         """
         window = self.node.settings.server.reconnect_window
-        for number, stream in enumerate(clients := list(self._open)):
-            stream.end_soon(window * (number + self.chance.random()) / len(clients))
+        await send_away(self._open, window, self.chance, Stream.end_soon)
 
 
 @attrs.define(eq=False, kw_only=True)

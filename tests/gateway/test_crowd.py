@@ -9,7 +9,8 @@ import pytest
 import trio
 import trio.testing
 
-from gateway.http import readers
+from gateway import farewell
+from gateway.http import readers, server
 from tests.gateway.applications import SOON, accept
 from tests.gateway.raw_client import HANDSHAKE, RawClient
 
@@ -182,6 +183,40 @@ async def test_a_crowd_that_leaves_at_once_is_heard_of_a_few_at_a_time(start, mo
     trio.lowlevel.remove_instrument(steps)
     assert 0 < steps.most < CROWD / 2
     await served.assert_unharmed()
+
+
+AUTHORIZED = "Authorization: Bearer {token}\r\n"
+SENT_AWAY = {
+    "WebSockets": HANDSHAKE.format(path="/real-time", more=AUTHORIZED),
+    "streams": f"GET /api/v1/stream HTTP/1.1\r\nHost: test\r\n{AUTHORIZED}\r\n",
+    "Socket.IO": HANDSHAKE.format(path="/socket.io/?EIO=4&transport=websocket", more=""),
+    "idle connections": "GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("request_", SENT_AWAY.values(), ids=SENT_AWAY)
+async def test_a_node_that_stops_sends_its_clients_away_a_few_at_a_time(
+    start_greenroom, monkeypatch, request_
+):
+    """
+    Whoever is still served meanwhile, and the heartbeats of the node itself, do not wait for all of them.
+    """
+    monkeypatch.setattr(farewell, "AT_ONCE", 3)
+    monkeypatch.setattr(server, "ABORTS", 3)
+    greenroom = await start_greenroom({"limits.sessions_per_user": CROWD})
+    lines = come(greenroom, request=request_.format(token=greenroom.token()).encode())
+    for line in lines:
+        assert (await line.receive_head()).split()[1] in (b"101", b"200")
+    await trio.testing.wait_all_tasks_blocked()
+    steps = Steps()
+    async with trio.open_nursery() as nursery:
+        trio.lowlevel.add_instrument(steps)
+        nursery.start_soon(greenroom.stop)
+        for line in lines:
+            await line.receive_rest()
+            await line.stream.aclose()
+    trio.lowlevel.remove_instrument(steps)
+    assert 0 < steps.most < CROWD / 2
 
 
 async def test_how_many_wait_to_begin_is_a_metric(greenroom):

@@ -51,6 +51,6 @@ async def test_bye_comes_before_the_close_frame_over_tls_too(secure: RunningNode
     await bad.send(bad.frame(b"this is no message"))
     assert (await message(bad))["code"] == 4400
     assert await bad.receive_close() == 4400
-    secure.application.drain()
+    await secure.application.drain()
     assert (await message(good))["code"] == 1001
     assert await good.receive_close() == 1001
