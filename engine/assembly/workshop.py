@@ -1,6 +1,5 @@
 """The node's part in jobs: builds who claims, runs, keeps and rescues them, and stops them in order."""
 
-import inspect
 import random
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -24,6 +23,7 @@ from engine.domain.event import JobId
 from engine.domain.job import CancelWish, Job
 from engine.domain.world import new_id
 from engine.plugin_host.host import PluginHost
+from engine.plugin_host.jobs import is_async
 from engine.runtime.foreign import Function
 from engine.runtime.supervisor import Strategy, Supervisor
 from engine.sources.postgres_queue import NAME as POSTGRES
@@ -213,10 +213,9 @@ def _runnable(plugins: PluginHost) -> dict[str, Runnable]:
     found = {}
     for kind, handler in plugins.jobs.by_name().items():
         plugin = plugins.jobs.plugin_of(kind)
-        is_async = inspect.iscoroutinefunction(handler.run)
         found[kind] = Runnable(
             handler=handler,
-            function=Function(owner=plugin, name=kind, call=handler.run, is_async=is_async),
+            function=Function(owner=plugin, name=kind, call=handler.run, is_async=is_async(handler.run)),
             engine=plugins.engines[plugin],
             # A thread that was given up is occupied until it ends; the next job need not wait for it.
             limiter=trio.CapacityLimiter(2 * handler.concurrency),

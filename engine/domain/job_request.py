@@ -13,6 +13,10 @@ from engine.domain.json_text import DEEPEST
 
 # Seconds for an attempt: a week.
 MAX_TIMEOUT = 604_800
+# How often a job is tried.
+MAX_ATTEMPTS = 100
+# Characters of a unique key.
+MAX_KEY = 200
 HIGHEST_PRIORITY = 9
 TOO_DEEP = f"must not be nested deeper than {DEEPEST} levels"
 
@@ -69,7 +73,7 @@ def unstorable(value: object, depth: int = 0) -> str | None:
 
 
 def _seconds(most: float, *, positive: bool) -> Check:
-    rule = f"must be a number of seconds, {'more than 0' if positive else '0 or more'} and at most {most:g}"
+    rule = f"must be a number of seconds, {'more than 0' if positive else '0 or more'} and at most {most:.0f}"
 
     def check(value: object) -> object:
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -87,8 +91,8 @@ FIELDS: Mapping[str, Check] = {
     "episode_id": uuid_text(optional=True),
     "priority": whole_number(least=0, most=HIGHEST_PRIORITY),
     "delay": _seconds(MAX_DELAY, positive=False),
-    "unique_key": text(least=1, most=200, optional=True),
-    "max_attempts": whole_number(least=1, most=100),
+    "unique_key": text(least=1, most=MAX_KEY, optional=True),
+    "max_attempts": whole_number(least=1, most=MAX_ATTEMPTS),
     "timeout": _seconds(MAX_TIMEOUT, positive=True),
 }
 

@@ -19,7 +19,7 @@ from engine.domain.fields import FieldError
 from engine.domain.json_text import storable
 from engine.errors import PluginError
 from engine.plugin_host.handle import EngineParts, PluginEngine
-from engine.plugin_host.jobs import job_handlers
+from engine.plugin_host.jobs import job_handlers, kept_key
 from engine.plugin_host.metrics import metric_prefix
 from engine.plugin_host.namespaces import socket_namespaces
 from engine.plugin_host.registered import Registered
@@ -291,7 +291,7 @@ class PluginHost:
         if unique is None:
             return None
         key = await self._ask_handler(kind, "unique", lambda given: _text(unique(given)), payload)
-        return None if key is None else key[:200]
+        return None if key is None else kept_key(key)
 
     async def _ask_handler(
         self, kind: str, name: str, call: Callable[[Mapping[str, Any]], T], payload: Mapping[str, Any]

@@ -1,6 +1,5 @@
 """`greenroom jobs send`: put a message into the queue of SQS, checked before it goes."""
 
-import getpass
 import json
 import uuid
 from pathlib import Path
@@ -15,7 +14,7 @@ from engine.domain.event import iso, utc_now
 from engine.domain.fields import Invalid
 from engine.errors import SourceUnavailableError
 from engine.sources.sqs import MessageId, SqsQueue
-from gateway.cli.options import config_option, load_settings, overrides_of
+from gateway.cli.options import config_option, json_of, load_settings, overrides_of, own_name
 
 # A sender's own name space, for the deduplication of FIFO queues.
 _NAMESPACE = uuid.UUID("0c1d8f0e-2d7b-5b0a-8a86-6a6b0c4e5d11")
@@ -64,7 +63,7 @@ def send(
 
     The types and their data: docs/sqs.md. Credentials come from where boto3 looks for them.
     """
-    body = message(type, data if data_file is None else data_file.read(), header)
+    body = message(type, json_of(data, data_file, "--data"), header)
     if only_print:
         click.echo(body)
         return
@@ -78,18 +77,14 @@ def send(
         raise click.ClickException(f"{settings.queue_url}: {error}") from None
 
 
-def message(type: str, data: str, header: dict[str, str | int | None]) -> str:
+def message(type: str, data: object, header: dict[str, str | int | None]) -> str:
     """
-    The text of a message, as a node will read it. Raises BadParameter that names every mistake.
+    The text of a message, as a node will read it. Raises UsageError that names every mistake.
     """
-    try:
-        given = json.loads(data)
-    except ValueError as error:
-        raise click.BadParameter(f"is no JSON: {error}", param_hint="--data") from None
     known = {name: value for name, value in header.items() if value is not None}
     known.setdefault("id", str(uuid.uuid4()))
-    known.setdefault("source", getpass.getuser())
-    fields = {"v": VERSION, "type": type, "time": iso(utc_now()), **known, "data": given}
+    known.setdefault("source", own_name())
+    fields = {"v": VERSION, "type": type, "time": iso(utc_now()), **known, "data": data}
     body = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
     if isinstance(checked := decode(body), Invalid):
         raise click.UsageError("\n".join(f"{error.field}: {error.message}" for error in checked.errors))

@@ -16,6 +16,7 @@ from gateway.cli.ask import ask
 from gateway.cli.job_send import send
 from gateway.cli.job_wait import submit_and_wait
 from gateway.cli.live import Line, line_options, plain
+from gateway.cli.options import json_of
 
 JOBS = "/api/v1/jobs"
 ENGINE = "/api/v1/engine/jobs"
@@ -109,14 +110,9 @@ def submit(
     """
     Submit a job of a TYPE that the node runs, and print its id; with --wait, its result.
     """
-    text = payload if payload_file is None else payload_file.read()
-    try:
-        given = json.loads(text)
-    except ValueError as error:
-        raise click.BadParameter(f"is no JSON: {error}", param_hint="--payload") from None
     wanted = {
         "type": type,
-        "payload": given,
+        "payload": json_of(payload, payload_file, "--payload"),
         "episode_id": episode,
         "priority": priority,
         "delay": _seconds(delay, "--delay"),

@@ -1,6 +1,5 @@
 """What `tail` and `watch` share: which node, who is asking, living until Ctrl-C, words for people."""
 
-import getpass
 import os
 import signal
 import sys
@@ -21,7 +20,7 @@ from engine.domain.access import Role
 from engine.error_groups import first
 from engine.store.data_dir import read_secret
 from gateway.auth import issue
-from gateway.cli.options import data_dir_option, load_settings, overrides_of
+from gateway.cli.options import data_dir_option, load_settings, overrides_of, own_name
 from gateway.client import Client, ClientError, Event, State, connect
 from gateway.client.messages import websocket_url
 
@@ -106,8 +105,10 @@ def run_until_stopped(main: Callable[[], Awaitable[None]]) -> None:
     except* BrokenPipeError:
         # Python would complain when it flushes what nobody reads.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except* ClientError as group:
+    except* (ClientError, click.ClickException) as group:
         refusal = first(group)  # several tasks may have been told the same
+    if isinstance(refusal, click.ClickException):
+        raise refusal
     if refusal is not None:
         raise click.ClickException(str(refusal))
 
@@ -184,12 +185,5 @@ def _own_tokens(data_dir: Path | None, role: Role) -> Callable[[], str]:
                 f"no node has its secret in {directory}: give --data-dir, --token or {TOKEN_VARIABLE}"
             )
         secret = read_secret(directory)
-    user = _user()
+    user = own_name()
     return partial(issue, secret, user=user, name=user, role=role, ttl=TOKEN_LASTS)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "nobody"  # a container's user may have no name

@@ -1,8 +1,11 @@
 """Options that several commands share, and how they become settings."""
 
+import getpass
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -54,3 +57,24 @@ def load_settings(config: Path | None, overrides: Mapping[str, object]) -> Setti
     The settings in force, for who needs no plugins. Raises SettingsError.
     """
     return load(config, environ=os.environ, overrides=overrides).settings
+
+
+def json_of(text: str, file: Any, option: str) -> Any:
+    """
+    The JSON that an option says, or the file that its twin `…-file` has opened. Raises BadParameter.
+    """
+    option += "" if file is None else "-file"
+    try:
+        return json.loads(text if file is None else file.read())
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"is no JSON: {error}", param_hint=option) from None
+
+
+def own_name() -> str:
+    """
+    Who runs this command.
+    """
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "nobody"  # a container's user may have no name

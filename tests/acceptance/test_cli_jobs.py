@@ -183,6 +183,11 @@ REFUSED = [
     (["submit", "demo.count", "--payload", "{"], "is no JSON"),
     (["submit", "demo.count", "--payload", "[]"], "payload: must be a JSON object"),
     (["submit", "nothing"], "type: must be one of demo.count, demo.refuse"),
+    (["submit", "nothing", "--wait"], "type: must be one of demo.count, demo.refuse"),
+    (
+        ["submit", "demo.count", "--delay", "9999h"],
+        "delay: must be a number of seconds, 0 or more and at most 31536000",
+    ),
     (["submit", "demo.count", "--delay", "soon"], 'must be a duration such as "30s"'),
     (["show", "x"], "a UUID is expected"),
     (["pause", "type", "nothing"], "there is no type 'nothing'; there are demo.count"),

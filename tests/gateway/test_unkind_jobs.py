@@ -203,6 +203,20 @@ async def test_a_unique_key_that_cannot_be_kept_as_it_is_is_one_all_the_same(sta
     assert (first.status, second.status, second.json["id"]) == (202, 200, first.json["id"])
 
 
+async def test_long_unique_keys_that_begin_alike_are_different_keys(start_greenroom):
+    """
+    Cut, the second would be answered with the job of the first, and never run.
+    """
+    node = await start_greenroom(plugins={"unkind": Unkind()})
+    ids = []
+    for end in ("a", "b", "a"):
+        said["key"] = "k" * 300 + end
+        answer = await node.request("POST", "jobs", {"type": "unkind.keyed", "payload": {}, "delay": 60})
+        ids.append(answer.json["id"])
+        assert len(answer.json["unique_key"]) == 200
+    assert ids[0] == ids[2] != ids[1]
+
+
 @pytest.mark.parametrize("wrong", [FieldError("a", "caf\udce9"), FieldError(7, None)])
 async def test_a_mistake_that_cannot_be_told_as_it_is_refuses_all_the_same(start_greenroom, wrong):
     """

@@ -92,3 +92,26 @@ def test_a_message_that_is_sent_is_in_the_queue(run, queue_service, fifo):
     assert found[0]["MessageId"] in result.output or not fifo
     assert isinstance(decode(found[0]["Body"]), Envelope)
     assert not fifo or found[0]["Attributes"]["MessageGroupId"] == "m1"
+
+
+@pytest.mark.parametrize("content", [b'{"a": "\xe9"}', b"[" * 100_000 + b"]" * 100_000])
+def test_a_file_that_is_no_json_is_named(run, tmp_path, content):
+    """
+    In another encoding, or nested deeper than anybody reads: by the option that named it.
+    """
+    file = tmp_path / "data.json"
+    file.write_bytes(content)
+    result = run("job.submit", "--data-file", str(file), "--print")
+    assert (result.exit_code, "--data-file: is no JSON" in result.output) == (2, True), result.output
+
+
+def test_a_user_without_a_name_can_send(run, monkeypatch):
+    """
+    A container's user has none in many cases.
+    """
+
+    def nameless():
+        raise KeyError("getpwuid(): uid not found: 1001")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert json.loads(run("job.submit", "--print").output)["source"] == "nobody"
