@@ -262,8 +262,13 @@ async def test_progress_that_is_refused_spoils_that_of_no_other_job(start_greenr
     """
     handlers = Handlers()
     node = await start_greenroom(plugins={"test": handlers})
-    with psycopg.connect(node.conninfo) as connection:
-        connection.execute("alter table processing_queue add check (message <> 'no')")
+
+    def forbid() -> None:
+        with psycopg.connect(node.conninfo) as connection:
+            connection.execute("alter table processing_queue add check (message <> 'no')")
+
+    # It waits for whatever transactions the node has open, and these for the event loop.
+    await trio.to_thread.run_sync(forbid)
     told = {await submit(node, "test.wait"): message for message in ("no", "yes")}
     for job in told:
         await handlers.wait_started(job)
