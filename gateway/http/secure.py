@@ -1,6 +1,7 @@
 """One connection over TLS: Hypercorn's protocols, and the deadlines that they lack. Knows no episodes."""
 
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
 from math import inf
 
@@ -16,6 +17,8 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.utils import parse_socket_addr
 from wsproto.connection import ConnectionState as WebSocketState
+from wsproto.events import CloseConnection
+from wsproto.events import Event as WebSocketEvent
 
 from gateway.http.asgi import CallTasks
 from gateway.http.endings import Endings
@@ -32,6 +35,8 @@ class Http1(H11Protocol):
     endings: Endings
     # Set when a WebSocket handshake was answered with 101.
     accepted: trio.Event
+    # What wsproto has made of the client's frames.
+    last_event: WebSocketEvent | None = None
 
     async def initiate(self) -> None:
         self.accepted = trio.Event()
@@ -59,16 +64,33 @@ class Http1(H11Protocol):
             # response and crash.
             await self.accepted.wait()
 
+    def begin_websocket(self) -> None:
+        """
+        A WebSocket handshake was answered with 101.
+        """
+        assert isinstance(self.stream, WSStream)
+        wsproto = self.stream.connection
+        events = wsproto.events
+
+        # The last of them tells what was wrong with a frame; Hypercorn drops it.
+        def noted() -> Iterator[WebSocketEvent]:
+            for self.last_event in events():
+                yield self.last_event
+
+        wsproto.events = noted  # type: ignore[method-assign, assignment]
+        self.accepted.set()
+
     async def stream_send(self, event: StreamEvent) -> None:
         if (
             isinstance(event, StreamClosed)
             and isinstance(self.stream, WSStream)
-            and self.accepted.is_set()
+            and isinstance(self.last_event, CloseConnection)
             and self.stream.connection.state is WebSocketState.OPEN
         ):
             # Nobody sent a close frame, so what came were no frames.
-            self.endings.closed(self.stream, 1002)
-            await self.send(RawData(close_frame(1002, "not a WebSocket frame")))
+            code, reason = self.last_event.code, self.last_event.reason or ""
+            self.endings.closed(self.stream, code)
+            await self.send(RawData(close_frame(code, reason)))
         self.endings.sent(self.stream, event)
         await super().stream_send(event)
 
@@ -184,7 +206,7 @@ class Secure:
         """
         if isinstance(self._protocol, Http1) and not self._ending:
             self._is_websocket = True
-            self._protocol.accepted.set()
+            self._protocol.begin_websocket()
             self._wait_until(trio.current_time() + self.serving.limits.ping_interval)
 
     async def _shake_hands(self, stream: trio.SocketStream) -> str | None:

@@ -40,6 +40,8 @@ ROUTES = {"/expel": expel, "/crash": crash, "/refuse": refuse}
         ("/echo", (b"", 8), 1005),
         ("/echo", (bytes(200), 2), 1009),
         ("/echo", (b"", 3), 1002),
+        ("/echo", (b"\xff", 1), 1007),
+        ("/echo", (b"\x03\xe8\xff", 8), 1007),
     ],
 )
 async def test_what_its_close_frame_says_is_counted_once(start_either, logs, path, said, code):
