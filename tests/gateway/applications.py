@@ -1,10 +1,5 @@
 """Small ASGI applications, and the steps that they are made of."""
 
-from tests.patience import PATIENCE
-
-# How long any test waits for something that should happen at once.
-SOON = PATIENCE
-
 
 async def accept(receive, send):
     assert (await receive())["type"] == "websocket.connect"

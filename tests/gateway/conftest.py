@@ -3,6 +3,7 @@
 import logging
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -127,6 +128,23 @@ async def greenroom(start_greenroom: Callable[..., Awaitable[RunningNode]]) -> R
     A whole node with ordinary settings.
     """
     return await start_greenroom()
+
+
+@pytest.fixture
+def put_clock_forward(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """
+    Let tokens be older by so many seconds: `put_clock_forward(700)`. Trio's clock, and its deadlines, stay.
+
+    A token that really lasts for a second or two may have ended, on a machine that pauses, before it is used.
+    """
+    real, ahead = time.time, 0.0
+
+    def forward(seconds: float) -> None:
+        nonlocal ahead
+        ahead += seconds
+
+    monkeypatch.setattr(time, "time", lambda: real() + ahead)
+    return forward
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:

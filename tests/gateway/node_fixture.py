@@ -24,13 +24,11 @@ from gateway.app import Application
 from gateway.auth import Authenticator, issue
 from gateway.gateway import Gateway
 from gateway.http.server import listen
-from tests.patience import PATIENCE, patience
+from tests.patience import patience
 
 SECRET = b"a secret of at least thirty-two bytes"
 # The id of nothing at all.
 NOBODYS = "00000000-0000-4000-8000-000000000000"
-# How long any test waits for something that should happen at once.
-SOON = PATIENCE
 # Bytes; the kernel doubles it for its own needs. With less than a segment of the loopback each piece of a
 # large answer would wait for a delayed acknowledgement.
 SEND_BUFFER = 131072

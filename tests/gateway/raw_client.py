@@ -6,14 +6,12 @@ import struct
 import attrs
 import trio
 
-from tests.patience import PATIENCE, patience
+from tests.patience import patience
 
 HANDSHAKE = (
     "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
 )
-# How long any test waits for something that should happen at once.
-SOON = PATIENCE
 
 
 @attrs.define(eq=False)

@@ -4,7 +4,8 @@ import pytest
 import trio
 import trio.testing
 
-from tests.gateway.applications import SOON, accept, respond
+from tests.gateway.applications import accept, respond
+from tests.patience import patience
 
 
 async def whole_body(receive):
@@ -173,7 +174,7 @@ async def test_who_waits_for_a_disconnect_hears_of_it(start_either, leave):
     served = await start_either({"/poll": poll})
     client = await served.connect()
     await client.send(b"GET /poll HTTP/1.1\r\nHost: test\r\n\r\n")
-    with trio.fail_after(SOON):
+    with patience():
         await waiting.wait()
         if leave == "end" or served.tls is not None:
             await client.stream.aclose()
@@ -201,7 +202,7 @@ async def test_who_receives_after_the_answer_is_told_that_it_is_over(start_eithe
 
     served = await start_either({"/poll": poll})
     client = await served.connect()
-    with trio.fail_after(SOON):
+    with patience():
         assert await client.get("/poll") == (200, b"done")
         await trio.testing.wait_all_tasks_blocked()
         assert heard == ["http.disconnect"] * 2

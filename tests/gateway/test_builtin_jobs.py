@@ -9,8 +9,9 @@ from engine.domain.fields import FieldError
 from engine.hookspecs import InvalidEpisodesError, JobContext, JobHandler, hookimpl
 from plugins import renders
 from plugins.drawing import process
-from tests.gateway.node_fixture import NOBODYS, SOON
+from tests.gateway.node_fixture import NOBODYS
 from tests.gateway.test_jobs import ended, submit
+from tests.patience import patience
 
 
 class NoMondays:
@@ -108,7 +109,7 @@ async def test_a_handler_s_episodes_are_the_submitter_s_as_if_posted(start):
     (ours, theirs) = (requests[f"episode:{episode['id']}"] for episode in (one, posted))
     assert ours["ip"] == theirs["ip"] and ours["mutation_id"] != theirs["mutation_id"]
     seen = []
-    with trio.fail_after(SOON):
+    with patience():
         while len(seen) < 3:
             message = await listener.receive()
             if message.get("event") == "episode_created":
@@ -242,7 +243,7 @@ async def test_a_render_that_is_cancelled_ends_with_its_process(poster, tmp_path
     listener = await node.subscriber("jobs")
     payload = {"composition_id": made["id"], "width": 4096, "height": 4096}
     job = await submit(node, "composition.render", payload)
-    with trio.fail_after(SOON):
+    with patience():
         while (await listener.receive()).get("event") != "job_progress":
             pass
     assert (await node.request("POST", f"jobs/{job}/cancel")).status in (200, 202)

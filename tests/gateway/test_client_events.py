@@ -7,11 +7,12 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from gateway.client import ClosedError, Event, Options, Position, RefusedError, State, Subscription, connect
-from tests.gateway.node_fixture import NOBODYS, SOON, RunningNode, until
+from tests.gateway.node_fixture import NOBODYS, RunningNode, until
+from tests.patience import PATIENCE, patience
 
 
 async def take(subscription: Any, count: int) -> list[Any]:
-    with trio.fail_after(SOON):
+    with patience():
         return [await anext(subscription) for _ in range(count)]
 
 
@@ -135,7 +136,7 @@ async def test_a_refused_subscription_says_why_and_costs_nothing_else(
             assert refused.value.code == code
         assert client.state is State.LIVE
         assert client.subscriptions == {}
-        assert await client.ping() < SOON
+        assert await client.ping() < PATIENCE
 
 
 async def test_one_topic_has_one_subscription(greenroom: RunningNode) -> None:
@@ -204,7 +205,7 @@ async def test_who_asks_while_its_buffer_is_full_is_answered_and_misses_nothing(
         subscription = await client.subscribe(f"episode:{episode}")
         await rename(greenroom, episode, titles)
         await full(subscription)
-        with trio.fail_after(SOON):
+        with patience():
             await client.ping()
         assert len(subscription._inbox) == 3
         assert titles_of(await take(subscription, 12)) == titles
@@ -223,7 +224,7 @@ async def test_cancelling_whoever_waits_loses_no_event(greenroom: RunningNode) -
         told: list[Any] = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(rename, greenroom, episode, titles)
-            with trio.fail_after(SOON):
+            with patience():
                 while len(told) < 5:
                     with trio.move_on_after(0.001):
                         told.append(await anext(subscription))

@@ -4,14 +4,14 @@ import random
 from typing import Any
 
 import pytest
-import trio
 
 from engine.runtime.backoff import Backoff
 from gateway.client import ClosedError, Options, Presence, RefusedError, State, connect
 from gateway.client import presence as client_presence
 from tests.gateway.chaos_proxy import chaos
-from tests.gateway.node_fixture import NOBODYS, SOON, RunningNode
+from tests.gateway.node_fixture import NOBODYS, RunningNode
 from tests.gateway.scripted_node import scripted
+from tests.patience import patience
 
 QUICK = Options(backoff=Backoff(first=0.01, cap=0.05, jitter=1.0), chance=random.Random(3))
 BOB = "bob@example.com"
@@ -26,7 +26,7 @@ async def shows(presence: Presence, *expected: str) -> None:
     """
     Wait until these are shown, each as "Name state".
     """
-    with trio.fail_after(SOON):
+    with patience():
         seen = presence.version
         while sorted(f"{each.name} {each.state}" for each in presence.viewers) != sorted(expected):
             seen = await presence.wait_change(seen)
@@ -51,7 +51,7 @@ async def test_viewers_are_kept_up_to_date(greenroom: RunningNode) -> None:
             await shows(presence, "Bob viewing")
             with pytest.raises(ValueError, match="not joined"):
                 carol.viewers(episode)
-            with pytest.raises(ClosedError, match="left"), trio.fail_after(SOON):
+            with pytest.raises(ClosedError, match="left"), patience():
                 await hers.wait_change(hers.version)
         assert bob.viewers(episode) == presence.viewers
 
@@ -90,12 +90,12 @@ async def test_a_wish_made_while_the_connection_is_down_is_fulfilled_on_the_next
     async with chaos(greenroom.port) as proxy, client_of(greenroom, BOB, proxy.url) as bob:
         presence = await bob.join(episode)
         proxy.cut()
-        with trio.fail_after(SOON):
+        with patience():
             await bob.wait_state(State.STALE)
             await bob.set_state(episode, "editing")
         await shows(presence, "Bob editing")
         proxy.cut()
-        with trio.fail_after(SOON):
+        with patience():
             await bob.wait_state(State.STALE)
             await bob.leave(episode)
         async with client_of(greenroom, "carol@example.com") as carol:
@@ -131,7 +131,7 @@ async def test_an_episode_that_is_closed_to_a_returning_client_is_no_longer_show
         presence = await client.join("e")
         node.refusals["presence"] = ["forbidden"]
         await node.close(1001)
-        with pytest.raises(RefusedError) as refused, trio.fail_after(SOON):
+        with pytest.raises(RefusedError) as refused, patience():
             await presence.wait_change(presence.version)
         assert refused.value.code == "forbidden"
 

@@ -8,8 +8,9 @@ import trio
 
 from engine.runtime.backoff import Backoff
 from gateway.client import ClosedError, Gap, Options, Position, State, connect
-from tests.gateway.node_fixture import SOON, until
+from tests.gateway.node_fixture import until
 from tests.gateway.scripted_node import ScriptedNode, scripted
+from tests.patience import patience
 
 QUICK = Backoff(first=0.01, cap=0.05, jitter=1.0)
 TOPIC = "episode:e"
@@ -38,7 +39,7 @@ def subscribed(offset: Any, topic: str = TOPIC, *, recovered: bool = False, epoc
 
 
 async def take(subscription: Any, count: int) -> list[Any]:
-    with trio.fail_after(SOON):
+    with patience():
         return [await anext(subscription) for _ in range(count)]
 
 
@@ -161,7 +162,7 @@ async def test_after_a_final_code_the_client_stays_away(code: int) -> None:
         [event] = await take(subscription, 1)
         assert event.position.offset == 2
         for iterator in (subscription, client.events()):
-            with pytest.raises(ClosedError, match="because") as closed, trio.fail_after(SOON):
+            with pytest.raises(ClosedError, match="because") as closed, patience():
                 await anext(iterator)
             assert closed.value.code == code
         with pytest.raises(ClosedError):
@@ -175,7 +176,7 @@ async def test_a_goodbye_for_good_is_final_whatever_its_code() -> None:
     """
     async with scripted() as node, client_of(node) as client:
         await node.close(4499, reconnect_after=0, resume=False)
-        with pytest.raises(ClosedError) as closed, trio.fail_after(SOON):
+        with pytest.raises(ClosedError) as closed, patience():
             await client.wait_state(State.STALE)
         assert closed.value.code == 4499
 
@@ -218,7 +219,7 @@ async def test_try_later_is_tried_later_on_the_same_connection() -> None:
     async with scripted() as node, client_of(node) as client:
         node.refusals["subscribe"] = ["try_later", "try_later"]
         node.answers["subscribe"] = [subscribed(1)]
-        with trio.fail_after(SOON):
+        with patience():
             await client.subscribe(TOPIC)
         assert len(await node.wait_received("subscribe", 3)) == 3
         assert node.count == 1
@@ -253,7 +254,7 @@ async def test_closing_just_when_the_connection_breaks_does_not_bring_the_client
             assert client.line._connection is connection
             await client.aclose()
 
-        with trio.fail_after(SOON):
+        with patience():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(close_at_the_last_moment)
                 await node.close(1001)

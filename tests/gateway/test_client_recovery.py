@@ -1,6 +1,7 @@
 """The Python client comes back by itself: nothing missed, nothing twice, or it says so."""
 
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -20,10 +21,18 @@ from gateway.client import (
     connect,
 )
 from tests.gateway.chaos_proxy import ChaosProxy, chaos
-from tests.gateway.node_fixture import SOON, RunningNode, until
+from tests.gateway.node_fixture import RunningNode, until
+from tests.patience import patience
 
 QUICK = Backoff(first=0.01, cap=0.05, jitter=1.0)
 Start = Callable[..., Awaitable[RunningNode]]
+
+
+def ahead(seconds: float) -> Callable[[], float]:
+    """
+    A clock that is fast.
+    """
+    return lambda: time.time() + seconds
 
 
 def quick(**options: Any) -> Options:
@@ -37,7 +46,7 @@ async def proxy(greenroom: RunningNode) -> AsyncIterator[ChaosProxy]:
 
 
 async def take(subscription: Any, count: int) -> list[Any]:
-    with trio.fail_after(SOON):
+    with patience():
         return [await anext(subscription) for _ in range(count)]
 
 
@@ -53,7 +62,7 @@ def offsets_of(items: list[Any]) -> list[Any]:
 
 
 async def wait_state(client: Any, *states: State) -> None:
-    with trio.fail_after(SOON):
+    with patience():
         await client.wait_state(*states)
 
 
@@ -240,7 +249,7 @@ async def test_the_first_attempt_may_fail_only_for_those_who_insist(greenroom: R
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(relent)
-            with trio.fail_after(SOON):
+            with patience():
                 async with connect(proxy.url, token=greenroom.token(), options=quick()) as client:
                     assert client.state is State.LIVE
 
@@ -267,15 +276,18 @@ async def test_a_token_that_proves_nothing_ends_the_client_at_once(
     assert proxy.accepted == 1
 
 
-async def test_an_expired_token_ends_the_iterations_with_the_reason(start_greenroom: Start) -> None:
+async def test_an_expired_token_ends_the_iterations_with_the_reason(
+    greenroom: RunningNode, put_clock_forward: Callable[[float], None]
+) -> None:
     """
     Without a way to get a new token there is no coming back, and nobody waits for ever.
     """
-    greenroom = await start_greenroom()
     url = f"http://127.0.0.1:{greenroom.port}"
-    async with connect(url, token=greenroom.token(ttl=2), options=quick()) as client:
+    async with connect(url, token=greenroom.token(ttl=600), options=quick()) as client:
         subscription = await client.subscribe("catalog")
-        with pytest.raises(ClosedError) as closed, trio.fail_after(SOON):
+        put_clock_forward(599.8)
+        await client.ping()
+        with pytest.raises(ClosedError) as closed, patience():
             await anext(subscription)
         assert closed.value.code == 4440
         assert client.state is State.CLOSED
@@ -283,21 +295,26 @@ async def test_an_expired_token_ends_the_iterations_with_the_reason(start_greenr
             await client.ping()
 
 
-async def test_a_token_is_replaced_before_it_expires(greenroom: RunningNode, proxy: ChaosProxy) -> None:
+async def test_a_token_is_replaced_before_it_expires(
+    greenroom: RunningNode, proxy: ChaosProxy, put_clock_forward: Callable[[float], None]
+) -> None:
     """
     The session goes on beyond the first token's end, on the same connection.
     """
-    lives = iter([2.0, 60.0])
+    lives = iter([600.0, 1800.0])
     given: list[float] = []
 
     async def get_token() -> str:
-        given.append(trio.current_time())
-        return greenroom.token(ttl=next(lives))
+        given.append(next(lives))
+        return greenroom.token(ttl=given[-1])
 
-    async with connect(proxy.url, get_token=get_token, options=quick()) as client:
+    # The client takes the first one's last second for now, the node has the whole of it before it.
+    async with connect(proxy.url, get_token=get_token, options=quick(now=ahead(599))) as client:
         subscription = await client.subscribe("catalog")
         await until(lambda: len(given) == 2)
-        await trio.sleep(given[0] + 2.5 - trio.current_time())
+        await client.ping()
+        put_clock_forward(700)
+        await client.ping()
         await greenroom.create("Later")
         [event] = await take(subscription, 1)
         assert event.data["episode"]["title"] == "Later"
@@ -310,12 +327,12 @@ async def test_a_new_token_that_is_refused_leads_to_a_new_connection(
     """
     A session is one person's: with another's token the client begins anew, and goes on hearing.
     """
-    tokens = iter([greenroom.token(ttl=2), greenroom.token("carol@example.com"), greenroom.token()])
+    tokens = iter([greenroom.token(), greenroom.token("carol@example.com"), greenroom.token(ttl=1800)])
 
     async def get_token() -> str:
         return next(tokens)
 
-    async with connect(proxy.url, get_token=get_token, options=quick()) as client:
+    async with connect(proxy.url, get_token=get_token, options=quick(now=ahead(599))) as client:
         subscription = await client.subscribe("catalog")
         await wait_state(client, State.STALE)
         assert "carol" in client.trouble
@@ -338,7 +355,7 @@ async def test_no_token_for_now_is_no_reason_to_give_up(greenroom: RunningNode) 
             raise error
         return greenroom.token()
 
-    with trio.fail_after(SOON):
+    with patience():
         async with connect(
             f"http://127.0.0.1:{greenroom.port}", get_token=get_token, options=quick()
         ) as client:

@@ -11,8 +11,9 @@ import trio.testing
 
 from gateway import farewell
 from gateway.http import readers, server
-from tests.gateway.applications import SOON, accept
+from tests.gateway.applications import accept
 from tests.gateway.raw_client import HANDSHAKE, RawClient
+from tests.patience import PATIENCE, patience
 
 # Fewer than the listening socket holds.
 CROWD = 100
@@ -27,7 +28,7 @@ def come(served, count=CROWD, request=UPGRADE):
     """
     lines = []
     for _ in range(count):
-        line = socket.create_connection(("127.0.0.1", served.port), SOON)
+        line = socket.create_connection(("127.0.0.1", served.port), PATIENCE)
         line.sendall(request)
         line.setblocking(False)
         lines.append(RawClient(trio.SocketStream(trio.socket.from_stdlib_socket(line))))
@@ -106,12 +107,12 @@ async def test_who_still_waits_when_the_server_stops_is_refused(start):
     begun = []
     served = await start({"/crowd": app(begun)}, shutdown_grace=2)
     lines = come(served)
-    with trio.fail_after(SOON):
+    with patience():
         while len(begun) < 3:
             await trio.lowlevel.checkpoint()
     served.shutdown.set()
     had_begun = len(begun)
-    with trio.fail_after(SOON):
+    with patience():
         await served.ended.wait()
     assert had_begun <= len(begun) <= had_begun + 3 < CROWD
     await go(lines)

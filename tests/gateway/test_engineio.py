@@ -13,7 +13,7 @@ from gateway.engineio.session import EngineSession
 from tests.gateway.conftest import Served
 from tests.gateway.engine_line import Line, Probe
 from tests.gateway.node_fixture import until
-from tests.gateway.raw_client import SOON
+from tests.patience import patience
 
 Play = Callable[..., Awaitable[tuple[Line, "Echo"]]]
 
@@ -202,7 +202,7 @@ async def test_a_second_poll_ends_the_session(play: Play) -> None:
     sid = await line.open()
     first = await line.connect()
     await line.send(first, "GET", f"EIO=4&transport=polling&sid={sid}")
-    with trio.fail_after(SOON):
+    with patience():
         while not echo.sessions[sid].is_polled:  # noqa: ASYNC110
             await trio.sleep(0.005)
     assert (await line.poll(sid)).status == 400
@@ -221,7 +221,7 @@ async def test_an_aborted_poll_ends_the_session(play: Play) -> None:
     client = await line.connect()
     await line.send(client, "GET", f"EIO=4&transport=polling&sid={sid}")
     await trio.aclose_forcefully(client.stream)
-    with trio.fail_after(SOON):
+    with patience():
         while not echo.reasons:  # noqa: ASYNC110
             await trio.sleep(0.005)
     assert echo.reasons == ["transport close"]
@@ -283,7 +283,7 @@ async def test_pings_come_and_pongs_keep_the_session(play: Play) -> None:
         assert (await line.post(sid, "3")).status == 200
         assert await probe.raw.receive_frame() == (1, b"2")
         await probe.send("3")
-    with trio.fail_after(SOON):
+    with patience():
         while echo.pongs < 6:  # noqa: ASYNC110
             await trio.sleep(0.005)
     assert echo.reasons == []

@@ -7,8 +7,8 @@ import pytest
 import trio
 
 from tests.gateway.engine_line import Line, Probe
-from tests.gateway.raw_client import SOON
 from tests.gateway.test_engineio import Echo, play
+from tests.patience import patience
 
 __all__ = ["play"]
 
@@ -23,7 +23,7 @@ async def test_a_session_moves_to_websocket_and_loses_nothing(play: Play) -> Non
     sid = await line.open()
     waiting = await line.connect()
     await line.send(waiting, "GET", f"EIO=4&transport=polling&sid={sid}")
-    with trio.fail_after(SOON):
+    with patience():
         while not echo.sessions[sid].is_polled:  # noqa: ASYNC110
             await trio.sleep(0.005)
     probe = await line.websocket(f"EIO=4&transport=websocket&sid={sid}")
@@ -123,7 +123,7 @@ async def test_a_websocket_that_breaks_off_ends_its_session(play: Play) -> None:
     await probe.send("4hello")
     assert await probe.receive() == "4hello"
     await trio.aclose_forcefully(probe.raw.stream)
-    with trio.fail_after(SOON):
+    with patience():
         while not echo.reasons:  # noqa: ASYNC110
             await trio.sleep(0.005)
     assert echo.reasons == ["transport close"]

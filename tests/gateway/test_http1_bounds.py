@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from gateway.http.wire import RECEIVE
-from tests.gateway.applications import SOON, respond
+from tests.gateway.applications import respond
 from tests.patience import patience
 
 POST = b"POST /take HTTP/1.1\r\nHost: test\r\n"
@@ -229,7 +229,7 @@ async def test_nothing_follows_a_part_that_was_given_up(start):
     served = await start({"/impatient": impatient})
     client = await served.connect(receive_buffer=4096)
     await client.send(b"GET /impatient HTTP/1.1\r\nHost: test\r\n\r\n")
-    with trio.fail_after(SOON):
+    with patience():
         await given_up.wait()
     answer = await client.receive_rest()
     assert b"THE END" not in answer

@@ -4,8 +4,9 @@ import pytest
 import trio
 import trio.testing
 
-from tests.gateway.applications import SOON, respond
+from tests.gateway.applications import respond
 from tests.gateway.raw_client import HANDSHAKE
+from tests.patience import patience
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 
@@ -145,5 +146,5 @@ async def test_a_stream_that_outlives_the_shutdown_is_the_connection_s_last_answ
     release.set()
     assert await client.receive_rest() == b"3\r\none\r\n0\r\n\r\n"
     await client.stream.aclose()
-    with trio.fail_after(SOON):
+    with patience():
         await served.ended.wait()

@@ -8,7 +8,7 @@ import trio
 
 from tests.gateway.handlers import Handlers
 from tests.gateway.job_clients import ended, history, make_table, submit
-from tests.gateway.node_fixture import SOON, until, until_answer
+from tests.gateway.node_fixture import until, until_answer
 from tests.patience import patience
 
 
@@ -367,7 +367,7 @@ async def test_a_paused_type_waits_until_it_is_resumed(start_greenroom):
     (await node.request("POST", f"{path}/pause")).problem(403)
     assert (await node.request("POST", f"{path}/pause", role="operator")).status == 200
     job = await submit(node, "test.echo")
-    with trio.fail_after(SOON):
+    with patience():
         await ended(node, await submit(node, "test.wish", {"after": 0}))
     assert (await node.request("GET", f"jobs/{job}")).json["state"] == "queued"
     shown = (await node.request("GET", "engine/jobs", role="operator")).json

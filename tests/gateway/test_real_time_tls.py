@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import trio
 
-from tests.gateway.node_fixture import SOON, RunningNode
+from tests.gateway.node_fixture import RunningNode
 from tests.gateway.raw_client import RawClient
+from tests.patience import patience
 
 Start = Callable[..., Awaitable[RunningNode]]
 
@@ -36,7 +37,7 @@ async def connect(secure: RunningNode, certificate: Path) -> RawClient:
 
 
 async def message(client: RawClient) -> dict[str, Any]:
-    with trio.fail_after(SOON):
+    with patience():
         opcode, payload = await client.receive_frame()
     assert opcode == 1, (opcode, payload)
     found: dict[str, Any] = json.loads(payload)

@@ -10,7 +10,8 @@ from engine.errors import StartupError
 from gateway.http.http1 import Http1
 from gateway.http.server import listen, serve
 from gateway.http.wire import LINGER
-from tests.gateway.applications import SOON, accept, respond
+from tests.gateway.applications import accept, respond
+from tests.patience import patience
 
 
 async def test_many_connections_that_do_nothing_leave_room_for_others(start, logs):
@@ -64,7 +65,7 @@ async def test_without_file_descriptors_the_server_waits_and_then_accepts(start,
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
         await sock.connect(("127.0.0.1", served.port))
-        with trio.fail_after(SOON):
+        with patience():
             while not logs.entries:  # noqa: ASYNC110 (a log line wakes nobody)
                 await trio.sleep(0.01)
         await trio.sleep(0.25)
@@ -72,7 +73,7 @@ async def test_without_file_descriptors_the_server_waits_and_then_accepts(start,
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     stream = trio.SocketStream(sock)
-    with trio.fail_after(SOON):
+    with patience():
         await stream.send_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
         assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
     await stream.aclose()
@@ -119,7 +120,7 @@ async def test_shutdown_lets_a_request_finish_and_closes_idle_connections_at_onc
     assert b"\r\nconnection: close\r\n" in head.lower()
     assert await busy.receive_rest() == b"done"
     await busy.stream.aclose()
-    with trio.fail_after(SOON):
+    with patience():
         await served.ended.wait()
     assert logs.entries == [] and logs.tracebacks() == []
 
@@ -145,7 +146,7 @@ async def test_shutdown_gives_the_application_time_to_close_its_websockets(start
     told.set()
     assert await client.receive_close() == 1001
     await client.stream.aclose()
-    with trio.fail_after(SOON):
+    with patience():
         await served.ended.wait()
 
 
@@ -179,7 +180,7 @@ async def test_the_grace_ends_for_everybody_however_they_stall(start, logs):
     began = trio.current_time()
     served.shutdown.set()
     assert await served.bystander.receive_close() == 1001
-    with trio.fail_after(SOON):
+    with patience():
         await served.ended.wait()
     assert trio.current_time() - began < 0.5 + LINGER
     assert logs.tracebacks() == []
@@ -195,6 +196,6 @@ async def test_an_application_that_refuses_to_start_is_a_startup_error(make_limi
         await send({"type": "lifespan.startup.failed", "message": "no database"})
 
     sockets = listen("127.0.0.1", 0, 1)
-    with pytest.raises(StartupError, match="no database"), trio.fail_after(SOON):
+    with pytest.raises(StartupError, match="no database"), patience():
         await serve(app, sockets, make_limits(), shutdown=trio.Event())
     assert sockets[0].fileno() == -1

@@ -6,7 +6,7 @@ import pytest
 
 from engine.errors import StartupError
 from gateway.http.server import listen
-from tests.gateway.applications import SOON
+from tests.patience import PATIENCE
 
 
 def test_a_port_in_use_is_named():
@@ -44,7 +44,7 @@ def test_both_families_are_listened_on(host):
     except StartupError:
         assert host == "::1" and not has_ipv6(), "this machine has the address"
         pytest.skip("no IPv6 on this machine")
-    with sock, socket.create_connection((host, sock.getsockname()[1]), SOON):
+    with sock, socket.create_connection((host, sock.getsockname()[1]), PATIENCE):
         pass
 
 

@@ -7,7 +7,8 @@ import h2.events
 import pytest
 import trio
 
-from tests.gateway.applications import SOON, accept
+from tests.gateway.applications import accept
+from tests.patience import patience
 
 
 async def test_http2_over_tls_is_served_and_contained(start, logs, certificate):
@@ -30,7 +31,7 @@ async def test_http2_over_tls_is_served_and_contained(start, logs, certificate):
     http2.send_headers(1, list(fields.items()), end_stream=True)
     await client.send(http2.data_to_send())
     body = b""
-    with trio.fail_after(SOON):
+    with patience():
         while not body:
             events = http2.receive_data(await client.stream.receive_some())
             body = b"".join(event.data for event in events if isinstance(event, h2.events.DataReceived))
@@ -81,7 +82,7 @@ async def test_over_http2_a_client_that_is_silent_is_pinged_and_then_ended(start
             if not data or any(isinstance(event, h2.events.PingReceived) for event in events):
                 return bool(data)
 
-    with trio.fail_after(SOON):
+    with patience():
         for _ in range(3):
             assert await wait_pinged()
             # The answer, which is a sign of life.

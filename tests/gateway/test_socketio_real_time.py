@@ -1,6 +1,7 @@
 """The namespace /real-time as Socket.IO clients see it, packet by packet."""
 
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -8,12 +9,15 @@ import trio
 
 from tests.gateway.engine_line import Line, Probe
 from tests.gateway.node_fixture import RunningNode, until
-from tests.gateway.raw_client import SOON, RawClient
+from tests.gateway.raw_client import RawClient
+from tests.patience import patience
+
+Start = Callable[..., Awaitable[RunningNode]]
 
 
 def line_to(greenroom: RunningNode) -> Line:
     async def connect() -> RawClient:
-        with trio.fail_after(SOON):
+        with patience():
             return RawClient(await trio.open_tcp_stream("127.0.0.1", greenroom.port))
 
     return Line(connect=connect, path="/socket.io/")
@@ -177,21 +181,31 @@ async def test_what_cannot_be_done_is_told_in_the_ack(
     assert await ask(probe, "ping") == {"ok": True}
 
 
-async def test_the_end_of_a_token_ends_the_line(greenroom: RunningNode) -> None:
+async def test_the_end_of_a_token_ends_the_line(start_greenroom: Start) -> None:
     """
     After a bye; a refreshed one lasts longer.
     """
-    probe = await line_to(greenroom).opened()
-    await probe.send("40/real-time," + json.dumps({"token": greenroom.token(ttl=2)}))
-    await probe.receive()
-    kept = await line_to(greenroom).opened()
-    await kept.send("40/real-time," + json.dumps({"token": greenroom.token(ttl=2)}))
-    await kept.receive()
-    assert (await ask(kept, "refresh", {"token": greenroom.token()}))["ok"] is True
+    greenroom = await start_greenroom({"socketio.ping_interval": "1h"})
+    probe, kept = await entered(greenroom), await entered(greenroom)
+    assert (await ask(kept, "refresh", {"token": greenroom.token("bob@example.com", ttl=1200)}))["ok"] is True
+    let_pass(greenroom, 900)
     name, bye = event_of(await probe.receive())
     assert (name, bye["code"], bye["resume"]) == ("bye", 4440, True)
     assert await probe.closed() == 1000
     assert await ask(kept, "ping") == {"ok": True}
+    let_pass(greenroom, 1300)
+    assert event_of(await kept.receive())[1]["code"] == 4440
+    assert await kept.closed() == 1000
+
+
+def let_pass(greenroom: RunningNode, seconds: float) -> None:
+    """
+    Do what is due within that time to the lines, as if it were now.
+    """
+    until = trio.current_time() + seconds
+    for when, _, timer in sorted(greenroom.application.socket_io.server.engine.timers._heap):
+        if when <= until:
+            timer.fire()
 
 
 async def test_a_node_that_stops_says_goodbye(greenroom: RunningNode) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import trio
 
+from engine.domain.access import Identity
 from engine.errors import StoreUnavailableError
 from engine.store.episodes import Episodes
+from gateway.auth import Authenticator
 from gateway.http.outlet import TOO_SLOW
 from tests.gateway.event_source import Block, EventSource, listen_to
 from tests.gateway.node_fixture import NOBODYS, RunningNode, until
@@ -286,13 +288,21 @@ async def test_a_quiet_stream_is_kept_open_by_comments(start_greenroom: Start) -
         assert (await source.receive()).event == "episode_created"
 
 
-async def test_a_stream_ends_with_its_token(greenroom: RunningNode) -> None:
+async def test_a_stream_ends_with_its_token(
+    greenroom: RunningNode, put_clock_forward: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     With a goodbye that says so: the client comes back with a new one.
     """
-    async with listen_to(greenroom, token=greenroom.token("bob@example.com", ttl=2)) as source:
-        await begun(source)
-        [bye] = await source.rest()
+    lasts_until = Authenticator.lasts_until
+
+    def soon_over(self: Authenticator, identity: Identity) -> float:
+        put_clock_forward(599.8)
+        return lasts_until(self, identity)
+
+    monkeypatch.setattr(Authenticator, "lasts_until", soon_over)
+    async with listen_to(greenroom, token=greenroom.token("bob@example.com", ttl=600)) as source:
+        *_, bye = await source.rest()
     assert bye.event == bye.data["type"] == "bye"
     assert bye.data["code"] == 4440
     await wait_nobody(greenroom)

@@ -6,7 +6,8 @@ import pytest
 import trio
 
 from tests.gateway.event_source import EventSource
-from tests.gateway.node_fixture import SOON, until
+from tests.gateway.node_fixture import until
+from tests.patience import patience
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ async def test_a_stream_over_tls_ends_in_good_order_when_the_node_stops(secure, 
     """
     source = await listen(secure, certificate)
     assert (await source.receive()).event == "subscribed"
-    with trio.fail_after(SOON):
+    with patience():
         await secure.stop()
     [bye] = await source.rest()
     assert (bye.event, bye.data["code"]) == ("bye", 1001)

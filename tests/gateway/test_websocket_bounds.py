@@ -8,9 +8,9 @@ import trio.testing
 
 from gateway.http import websocket as websocket_module
 from gateway.http.wire import RECEIVE
-from tests.gateway.applications import SOON, accept
+from tests.gateway.applications import accept
 from tests.gateway.raw_client import HANDSHAKE
-from tests.patience import patience
+from tests.patience import PATIENCE, patience
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ async def test_frames_before_the_handshake_is_answered_have_a_bound(start, logs)
     served = await start({"/hesitate": hesitate})
     client = await served.connect()
     await client.send(HANDSHAKE.format(path="/hesitate", more="").encode())
-    with trio.fail_after(SOON):
+    with patience():
         for _ in range(20):
             try:
                 await client.stream.send_all(client.frame(bytes(RECEIVE // 2 - 8), 2))
@@ -318,6 +318,6 @@ async def test_a_client_that_never_reads_is_reset_and_holds_nothing(start):
     await served.wait_all_ended()
     poll = select.poll()
     poll.register(client.stream.socket.fileno(), 0)
-    assert poll.poll(SOON * 1000) == [(client.stream.socket.fileno(), select.POLLERR | select.POLLHUP)]
+    assert poll.poll(PATIENCE * 1000) == [(client.stream.socket.fileno(), select.POLLERR | select.POLLHUP)]
     await client.stream.aclose()
     await served.assert_unharmed()

@@ -4,7 +4,8 @@ import pytest
 import trio
 import trio.testing
 
-from tests.gateway.applications import SOON, accept, respond
+from tests.gateway.applications import accept, respond
+from tests.patience import patience
 
 
 async def test_a_frame_that_comes_with_the_handshake_waits_for_its_answer(start, logs):
@@ -99,7 +100,7 @@ async def test_a_loop_that_ignores_the_disconnect_lets_others_run(start, loop):
     await client.upgrade("/careless")
     other = await served.connect()
     client.reset()
-    with trio.fail_after(SOON):
+    with patience():
         await looping.wait()
         await other.get("/release")
         await ended.wait()
