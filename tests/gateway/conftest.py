@@ -35,6 +35,8 @@ class Served:
     port: int
     shutdown: trio.Event
     ended: trio.Event
+    # In force: a test may change them for what comes next, as a reload does.
+    limits: ServerLimits
     tls: ssl.SSLContext | None = None
     bystander: RawClient | None = None
     tasks: int = 0
@@ -192,7 +194,7 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Callable[..., Awaitable[
             await serve(
                 app,
                 sockets,
-                generous_limits(**limits),
+                served.limits,
                 shutdown=shutdown,
                 tls=tls,
                 traffic=served.traffic,
@@ -202,7 +204,13 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Callable[..., Awaitable[
 
         shutdown, ended = trio.Event(), trio.Event()
         sockets = listen_here()
-        served = Served(port=sockets[0].getsockname()[1], shutdown=shutdown, ended=ended, tls=client_tls)
+        served = Served(
+            port=sockets[0].getsockname()[1],
+            shutdown=shutdown,
+            ended=ended,
+            limits=generous_limits(**limits),
+            tls=client_tls,
+        )
         await nursery.start(run)
         if tls is None or client_tls is not None:
             served.bystander = await served.connect()

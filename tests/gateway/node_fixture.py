@@ -49,6 +49,8 @@ QUICK: Mapping[str, object] = {
     "feed.poll": "1h",
     "jobs.poll": "1h",
     "auth.leeway": 0,
+    # A machine that pauses is no database that is away.
+    "database.statement_timeout": "20s",
     # Jobs that nobody runs.
     "jobs.external_types": ["test.elsewhere"],
 }

@@ -316,12 +316,14 @@ async def test_a_client_that_is_silent_is_pinged_and_then_closed_with_4408(start
     """
     Any byte is a sign of life; without one, a half-open connection is found.
     """
-    served = await start_either(ping_interval=0.2, ping_timeout=0.2)
+    served = await start_either(ping_interval=0.1)
     client = await served.connect()
     await client.upgrade("/echo")
     assert await client.receive_frame() == (9, b"")
     await client.send(client.frame(b"", 10))
     assert await client.receive_frame() == (9, b"")
+    # For the next ping; the client has had as long as it liked for these.
+    served.limits.ping_timeout = 0.1
     await client.send(client.frame(b"still here", 1))
     assert await client.receive_frame() == (1, b"still here")
     assert await client.receive_frame() == (9, b"")

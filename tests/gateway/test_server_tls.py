@@ -60,7 +60,7 @@ async def test_over_http2_a_client_that_is_silent_is_pinged_and_then_ended(start
     server_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server_tls.load_cert_chain(certificate)
     server_tls.set_alpn_protocols(["h2"])
-    served = await start({"/wait": wait}, tls=server_tls, ping_interval=0.2, ping_timeout=0.2)
+    served = await start({"/wait": wait}, tls=server_tls, ping_interval=0.1)
     client_tls = ssl.create_default_context(cafile=str(certificate))
     client_tls.set_alpn_protocols(["h2"])
     client = await served.connect()
@@ -83,8 +83,10 @@ async def test_over_http2_a_client_that_is_silent_is_pinged_and_then_ended(start
                 return bool(data)
 
     with patience():
-        for _ in range(3):
+        for number in range(3):
             assert await wait_pinged()
+            if number == 2:
+                served.limits.ping_timeout = 0.1  # for the next one
             # The answer, which is a sign of life.
             await stream.send_all(http2.data_to_send())
         assert not ended.is_set()
