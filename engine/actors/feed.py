@@ -72,6 +72,8 @@ class Feed:
     _must_ring: bool = attrs.field(default=False, init=False)
     # It was woken by others than writers on this node.
     _hurried: bool = attrs.field(default=False, init=False)
+    # Seconds until the log is read again, although nothing was heard: what it was woken for may be held back.
+    _again: float = attrs.field(default=math.inf, init=False)
     # Set when there may be something to read.
     _wake: trio.Event = attrs.field(factory=trio.Event, init=False)
     # The newest event of each topic whose actor had no room; it fetches the rest by itself.
@@ -132,6 +134,9 @@ class Feed:
                 await self._wake.wait()
                 if not self._hurried:
                     await trio.sleep(GATHER)
+            if self._hurried:
+                # By somebody who named no place: a plugin, another node.
+                self._again = HELD_BACK
             self._hurried = False
 
     async def _read(self) -> list[Event]:
@@ -140,7 +145,8 @@ class Feed:
     def _patience(self) -> float:
         if self._told > self.place:
             return HELD_BACK
-        return RING_INTERVAL if self._has_to_ring() else self.poll
+        again, self._again = self._again, 2 * self._again
+        return min(again, RING_INTERVAL if self._has_to_ring() else self.poll)
 
     def _has_to_ring(self) -> bool:
         return self._must_ring or self._told > self._rung
@@ -154,6 +160,7 @@ class Feed:
         self._settle_debts()
         if not events:
             return
+        self._again = math.inf
         for event in events:
             self._bring(event)
             self.retention.note(event)

@@ -3,136 +3,23 @@
 import itertools
 from contextlib import asynccontextmanager
 
-import attrs
 import pytest
 import trio
 
 from engine.actors import feed as module
-from engine.actors.catalog import Brought, SubscribeCatalog, Told
+from engine.actors.catalog import SubscribeCatalog, Told
 from engine.actors.effects import Fed
-from engine.actors.feed import Feed
 from engine.actors.messages import Channels
-from engine.actors.retention import Retention
 from engine.actors.topic_log import Committed
-from engine.domain.event import EpisodeId, LogPlace
-from engine.errors import ParkedError, StoreUnavailableError
-from engine.runtime.mailbox import Mailbox, ask
+from engine.domain.event import LogPlace
+from engine.errors import ParkedError
+from engine.runtime.mailbox import ask
 from engine.store.bell import Bell
 from engine.store.postgres import Database
+from tests.contract.kitchen import Kitchen, episode_of
 from tests.contract.stage import catalog_without_store
-from tests.contract.studio import PATIENCE, Log, Studio
+from tests.contract.studio import PATIENCE, Log
 from tests.patience import patience
-
-NEVER = 3600.0
-
-
-def episode_of(topic):
-    return EpisodeId(topic.removeprefix("episode:"))
-
-
-@attrs.define(eq=False)
-class Watched:
-    """
-    The episodes that somebody watches, each with a mailbox that nobody reads; a stand-in for the registry.
-    """
-
-    mailboxes: dict[EpisodeId, Mailbox] = attrs.field(factory=dict)
-
-    def watch(self, event, room=100):
-        """
-        From now on somebody watches the episode of this event.
-        """
-        self.mailboxes[episode_of(event.topic)] = Mailbox(room, name="episode")
-
-    def tell_running_nowait(self, key, message):
-        """
-        As the registry does.
-        """
-        if key not in self.mailboxes:
-            return False
-        self.mailboxes[key].tell_nowait(message)
-        return True
-
-    def told(self, event):
-        """
-        What the episode of this event has been told since the last time.
-        """
-        return [message.event for message in self.mailboxes[episode_of(event.topic)].drain_nowait(100)]
-
-
-@attrs.define(eq=False)
-class Ringer:
-    """
-    A bell that counts, and can be away.
-    """
-
-    rung: int = 0
-    away: bool = False
-
-    async def ring(self):
-        """
-        As the bell does.
-        """
-        self.rung += 1
-        if self.away:
-            raise StoreUnavailableError("away")
-
-
-@attrs.define(eq=False, kw_only=True)
-class Kitchen:
-    """
-    A feed with everything around it: what it hands on stays in mailboxes until the test looks.
-    """
-
-    studio: Studio
-    log: Log
-    nursery: trio.Nursery
-    bell: Ringer = attrs.field(factory=Ringer)
-    episodes: Watched = attrs.field(factory=Watched)
-    catalog: Mailbox = attrs.field(factory=lambda: Mailbox(100, name="catalog"))
-    effects: list = attrs.field(factory=lambda: [Mailbox(100, name="p"), Mailbox(100, name="q")])
-    feed: Feed = attrs.field(init=False)
-
-    async def start(self, *, poll=NEVER, batch=100, place=None):
-        """
-        Begin with everything that is committed from now on.
-        """
-        self.feed = Feed(
-            log=self.log,
-            bell=self.bell,
-            episodes=self.episodes,
-            users=Watched(),
-            jobs=Watched(),
-            catalog=self.catalog,
-            effects=self.effects,
-            retention=Retention(log=self.log, age=NEVER, count=1000, interval=NEVER),
-            place=place or await self.studio.store.log.end(),
-            poll=poll,
-            batch=batch,
-        )
-        await self.nursery.start(self.feed.run)
-
-    async def brought(self, count):
-        """
-        The next so many events that the catalog is brought, by the feed, in however many messages.
-        """
-        found = []
-        with patience():
-            while len(found) < count:
-                message = await self.catalog.receive()
-                if isinstance(message, Brought):
-                    found += message.events
-        assert len(found) == count
-        return found
-
-    async def commit(self, *titles):
-        """
-        Write events here, and tell the feed as the gateway does.
-        """
-        events = [await self.studio.create(title) for title in titles]
-        for event in events:
-            self.feed.committed(event)
-        return events
 
 
 @pytest.fixture
@@ -304,6 +191,26 @@ async def test_what_an_older_transaction_holds_back_is_told_early_and_brought_la
     assert brought[1] is events[0], "what was told is not read again"
     with patience():
         assert (await kitchen.effects[0].receive()).events == (held, *events)
+
+
+async def test_what_it_is_woken_for_is_looked_for_again_if_an_older_transaction_holds_it_back(
+    kitchen,
+):
+    """
+    A plugin that tells people something, or another node, names no place: the log is read again soon, and
+    less and less often.
+    """
+    await kitchen.start()
+    async with kitchen.studio.transaction() as late:
+        held = await late.create("late")
+        event = await kitchen.studio.create("a")
+        kitchen.log.reads = 0
+        kitchen.feed.wake()
+        with patience():
+            while kitchen.log.reads < 3:  # noqa: ASYNC110 (no event)
+                await trio.sleep(0.01)
+    assert await kitchen.brought(2) == [held, event]
+    assert kitchen.log.reads < 20
 
 
 async def test_what_others_commit_is_found_by_polling_if_nobody_rings(kitchen):
