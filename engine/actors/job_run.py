@@ -1,6 +1,7 @@
 """One attempt at a job: calls its handler, within its time, and decides what becomes of the job."""
 
 import enum
+import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -33,6 +34,8 @@ log = structlog.get_logger(__name__)
 
 # Bytes that a result may have: it is shown on screens, and kept in the log.
 MAX_RESULT = 65_536
+# Seconds that a run which is ended from outside is waited for while it gives its job back.
+GIVING_BACK = 3.0
 
 
 class Stop(enum.Enum):
@@ -74,6 +77,7 @@ class JobRun:
     Own one attempt at one job; fulfils hookspecs.JobContext.
 
     A crash of it, or of the node, loses the attempt and nothing else: the lease ends, and it is tried again.
+    Ended from outside, by an operator, it gives the job back.
     """
 
     job: Job
@@ -173,14 +177,21 @@ class JobRun:
         try:
             change = await self._attempt()
             self.parts.statistics.took(self.job.type, trio.current_time() - began)
-            self.handled = True
-            self.on_handled(self)
-            event = await self._settle(change)
-            if event is not None and change is not None and change.delay is not None:
-                self.parts.due(change.delay)
+            await self._conclude(change, began)
         finally:
+            # Not because of what the handler did, nor `stop`: whoever ended the run wants the job run anew.
+            if not self.handled and self.stopped is None and trio.current_effective_deadline() == -math.inf:
+                with trio.move_on_after(GIVING_BACK, shield=True):
+                    await self._conclude(decide.released(self.job, "its run was ended by an operator"), began)
             if self._writes is not None:
                 await self._writes.rollback()
+
+    async def _conclude(self, change: JobChange | None, began: float) -> None:
+        self.handled = True
+        self.on_handled(self)
+        event = await self._settle(change)
+        if event is not None and change is not None and change.delay is not None:
+            self.parts.due(change.delay)
         self.parts.statistics.count(self.job.type, None if event is None else event.type)
         if self.parts.on_ran is not None:
             self.parts.on_ran(self.job, began, event)
@@ -209,7 +220,7 @@ class JobRun:
             case Stop.CANCELLED:
                 return decide.cancelled(self._as_left(), user=self.cancelled_by)
             case Stop.DRAINED:
-                return decide.released(self.job)
+                return decide.released(self.job, "the node that ran it stops")
             case None:
                 return self._failed(error)
 

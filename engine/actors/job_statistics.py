@@ -20,7 +20,7 @@ class TypeCounts:
     retried: int = 0
     failed: int = 0
     cancelled: int = 0
-    # Given back when the node stopped.
+    # Given back: the node stopped, or an operator restarted the run.
     released: int = 0
     # Taken away, because the lease had ended.
     lost: int = 0

@@ -356,16 +356,16 @@ def queued_again(job: Job, *, user: UserId, request: Request) -> JobChange | Non
     )
 
 
-def released(job: Job) -> JobChange:
+def released(job: Job, why: str) -> JobChange:
     """
-    A node that stops gives it back: that attempt does not count.
+    Its node gives it back, to be begun anew at once, there or elsewhere: that attempt does not count.
     """
     return JobChange(
         job=job.id,
         expects=(JobState.RUNNING,),
         fence=job.fence,
         unwished=True,
-        event=EventDraft(type="job_queued", data={"message": "the node that ran it stops"}),
+        event=EventDraft(type="job_queued", data={"message": why}),
         state=JobState.QUEUED,
         attempt=job.attempt - 1,
         new_fence=job.fence + 1,

@@ -7,6 +7,7 @@ import attrs
 import trio
 
 from engine.actors.job_desk import Submission
+from engine.actors.job_run import Stop
 from engine.domain.access import Action
 from engine.domain.event import Event, JobId
 from engine.domain.job import FINISHED, Job
@@ -117,7 +118,9 @@ class SimulatedJobs:
         if run is None or run.handled:
             return False
         self.engine.note("crash", run.job.type, job)
-        return await workshop.supervisor.restart_child(run.name)
+        run.stop(Stop.LOST)
+        await workshop.supervisor.stop_child(run.name)
+        return True
 
     async def _enter(self, job: str, user: str, role: str) -> None:
         resource = Resource(type="job", id=job, episode_id=(await self.get(job)).episode_id)

@@ -1,6 +1,7 @@
 """Children of the supervision tree over REST, for operators: restart, park, resume."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 
 import attrs
 from quart import Blueprint
@@ -10,7 +11,7 @@ from engine.domain.access import Action
 from engine.domain.fields import FieldError, Invalid
 from engine.hookspecs import Resource
 from engine.node import Node
-from engine.runtime.child import ChildInfo
+from engine.runtime.child import ChildInfo, ChildState
 from engine.runtime.supervisor import Supervisor
 from gateway.rest.edge import Edge, answer, body
 from gateway.rest.messages import Response
@@ -21,6 +22,12 @@ UNTOUCHABLE = {
     "gateway": "you could not resume it: it is what answers you",
     "database": "it is PostgreSQL itself; restart the node",
     "supervisor": "it is a supervisor; name one of its children",
+}
+
+# Who has one life only: it cannot be resumed.
+UNPARKABLE = {
+    "job": "cancel the job, or restart its run: it is given back, and begun anew",
+    "answer": "it ends with its answer",
 }
 
 Do = Callable[[Supervisor, str], Awaitable[bool]]
@@ -37,7 +44,8 @@ def blueprint(at: Edge) -> Blueprint:
     @tag(["engine"])
     async def restart() -> Response:
         """
-        End an actor's life and start the next; it counts as no crash. For operators.
+        End an actor's life and start the next; it counts as no crash. A running job is given back, and begun
+        anew. For operators.
         """
         return await _do(at, Supervisor.restart_child)
 
@@ -47,7 +55,7 @@ def blueprint(at: Edge) -> Blueprint:
         """
         End an actor's life, and start no other until it is resumed. For operators.
         """
-        return await _do(at, Supervisor.park_child)
+        return await _do(at, Supervisor.park_child, but_not=UNPARKABLE)
 
     @routes.post("/resume")
     @tag(["engine"])
@@ -75,7 +83,7 @@ def blueprint(at: Edge) -> Blueprint:
     return routes
 
 
-async def _do(at: Edge, do: Do) -> Response:
+async def _do(at: Edge, do: Do, but_not: Mapping[str, str] = MappingProxyType({})) -> Response:
     await at.enter(Action.OPERATE, Resource(type="engine"))
     name = _named(await body())
     found = [
@@ -92,9 +100,12 @@ async def _do(at: Edge, do: Do) -> Response:
     name = child.name
     if (reason := UNTOUCHABLE.get(child.kind)) is not None:
         raise Problem(409, f"{name} cannot be restarted or parked by itself: {reason}")
+    if (reason := but_not.get(child.kind)) is not None:
+        raise Problem(409, f"{name} cannot be parked: {reason}")
     await do(supervisor, name)
     after = [one for one in supervisor.children() if one.name == name]
-    return answer(_shown(after[0] if after else child))
+    # One that had a single life is gone.
+    return answer(_shown(after[0] if after else attrs.evolve(child, state=ChildState.STOPPING)))
 
 
 def _named(given: object) -> str:

@@ -121,7 +121,7 @@ async def test_a_late_writer_changes_nothing(crew, store):
         decide.attempt_failed(late, "late", delay=0),
         decide.progressed(late, 0.9, "late", lease=60),
         decide.cancelled(late),
-        decide.released(late),
+        decide.released(late, "as a test wants"),
     ):
         assert await crew.apply(change) == []
     assert await store.jobs.renew({late.id: late.fence}, lease=60) == []
@@ -187,7 +187,7 @@ async def test_a_job_that_is_to_be_cancelled_is_told_to_who_runs_it(crew, store)
     assert (renewal.is_cancelled, renewal.cancelled_by) == (True, ALICE.user)
     failed = decide.attempt_failed(job, "no", delay=0)
     assert await crew.apply(failed) == []
-    assert await crew.apply(decide.released(job)) == []
+    assert await crew.apply(decide.released(job, "as a test wants")) == []
     (event,) = await crew.apply(decide.cancelled_instead(failed))
     assert (event.type, event.user) == ("job_cancelled", ALICE.user)
     assert not (await store.jobs.wish(wish, ALICE.user)), "it has ended"
@@ -229,7 +229,7 @@ async def test_what_a_node_gives_back_is_another_s_at_once_and_costs_no_attempt(
     """
     await crew.add()
     job = await crew.claim_one()
-    (event,) = await crew.apply(decide.released(job))
+    (event,) = await crew.apply(decide.released(job, "as a test wants"))
     assert event.type == "job_queued"
     assert (await crew.claim_one()).attempt == 1
 
