@@ -41,11 +41,13 @@ class KeyTakenError(RefusedError):
 @attrs.frozen(kw_only=True)
 class Claimed:
     """
-    Jobs that this node now runs, the most urgent first, each with the event that says so.
+    Jobs that this node now runs, the most urgent first; and the events that say so, in the same order.
+
+    The events are made as they are taken, once: whoever runs the jobs has begun by then.
     """
 
     jobs: Sequence[Job]
-    events: Sequence[Event]
+    events: Iterable[Event]
 
 
 @attrs.frozen(kw_only=True)
@@ -80,11 +82,13 @@ class Jobs:
         params = {
             "jobs": Jsonb([new_job_params(job) for job in jobs]),
             "epoch": self.epoch,
-            "key": idempotency and idempotency.key,
-            "fingerprint": idempotency and idempotency.fingerprint,
         }
+        statement = _SQL["submit"]
+        if idempotency is not None:
+            params |= {"key": idempotency.key, "fingerprint": idempotency.fingerprint}
+            statement = _SQL["submit_once"]
         try:
-            rows = await self.database.fetch(_SQL["submit"], params)
+            rows = await self.database.fetch(statement, params)
         except errors.UniqueViolation as error:
             if idempotency is None or error.diag.constraint_name != "idempotency_keys_pkey":
                 raise
@@ -127,10 +131,10 @@ class Jobs:
         jobs = [claimed_job_of_row(row[_PLACE_COLUMNS:], owner) for row in rows]
         return Claimed(
             jobs=jobs,
-            events=[
+            events=(
                 started_event(job, row[:_PLACE_COLUMNS], self.epoch)
                 for job, row in zip(jobs, rows, strict=True)
-            ],
+            ),
         )
 
     async def look_for_due(self) -> float | None:

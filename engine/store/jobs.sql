@@ -23,8 +23,9 @@
 ), head as (
     select id, before from heads union all select null, before from common_head
 
--- name: submit
--- A job that is there already, by its id or by its unique key, is left as it is, and nothing is answered.
+-- name: queued
+-- A part of the next two: inserts the jobs. One that is there already, by its id or by its unique key, is left as
+-- it is, and nothing is answered.
 with given as materialized (
     select * from jsonb_to_recordset(%(jobs)s) as given(
         id uuid, type text, payload jsonb, max_attempts integer, timeout double precision, priority smallint,
@@ -42,11 +43,9 @@ with given as materialized (
     from given where episode_id is null or episode_id in (select id from locked)
     on conflict do nothing
     returning id, seq, type, state, attempt, max_attempts, progress, episode_id, submitted_by, request
-), idempotency as (
-    insert into idempotency_keys ("user", key, fingerprint, response)
-    select submitted_by, %(key)s, %(fingerprint)s, jsonb_build_object('id', id)
-    from jobs where %(key)s::text is not null
--- here: heads
+
+-- name: told_queued
+-- The other part of them: their events.
 ), placed as (
     select jobs.*, row_number() over (partition by episode_id order by jobs.seq) as nth from jobs
 )
@@ -59,6 +58,20 @@ select log_place(), gen_random_uuid(), case when head.id is null then 'jobs' els
 from placed join head on head.id is not distinct from placed.episode_id
 order by head.id, nth
 returning xid::text::bigint, seq, id::text, topic, topic_offset, epoch::text, type, data, "user", request, created_at
+
+-- name: submit
+-- here: queued
+-- here: heads
+-- here: told_queued
+
+-- name: submit_once
+-- With an idempotency key. It is for itself, because a statement pays for every table in it, used or not.
+-- here: queued
+), idempotency as (
+    insert into idempotency_keys ("user", key, fingerprint, response)
+    select submitted_by, %(key)s, %(fingerprint)s, jsonb_build_object('id', id) from jobs
+-- here: heads
+-- here: told_queued
 
 -- name: answer_with
 -- A key that queued nothing stands for the job that was in the way.

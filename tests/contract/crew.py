@@ -68,8 +68,9 @@ class Crew:
         claimed = await self.store.jobs.claim(
             named or {"test.noop": limit}, limit, source="postgres", owner=self.name, lease=lease
         )
-        assert [event.data["job"]["id"] for event in sorted_events(claimed.events)] == [
-            job.id for job in sorted_jobs(claimed.events, list(claimed.jobs))
+        events = list(claimed.events)
+        assert [event.data["job"]["id"] for event in sorted_events(events)] == [
+            job.id for job in sorted_jobs(events, list(claimed.jobs))
         ]
         return list(claimed.jobs)
 

@@ -28,7 +28,7 @@ async def crew(store, studio):
     return crew
 
 
-@pytest.mark.parametrize("name", ["submit", "claim", "apply"])
+@pytest.mark.parametrize("name", ["submit", "submit_once", "claim", "apply"])
 async def test_rows_are_looked_up_by_their_keys(crew, store, name):
     """
     Such a plan is kept while the tables grow; one that reads all of them would take ever longer.
@@ -41,7 +41,7 @@ async def test_rows_are_looked_up_by_their_keys(crew, store, name):
     }
     params = {key: json.dumps(value) for key, value in given.items()}
     params |= {"limit": 1, "source": "postgres", "owner": "here/1", "lease": 60.0, "hurried": False}
-    params |= {"key": None, "fingerprint": None}
+    params |= {"key": "once", "fingerprint": "of it"}
     async with store.job_pool.connection() as connection:
         found = await connection.execute("explain " + SQL[name], params | {"epoch": store.epoch})
         plan = [line for (line,) in await found.fetchall()]
