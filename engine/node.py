@@ -13,6 +13,7 @@ from engine.assembly.overview import children_of
 from engine.assembly.part_settings import child_settings
 from engine.assembly.parts import Parts
 from engine.assembly.topics import policy_of
+from engine.assembly.workshop import KINDS
 from engine.plugin_host.host import PluginHost
 from engine.runtime.child import ChildSpec
 from engine.runtime.mailbox import Mailbox, ask
@@ -156,7 +157,7 @@ class Node(Parts):
         await self._child("housekeeping", "feed", self.housekeeping.run)
         await self._child("feed", "feed", self.feed.run)
         for name, run in self.workshop.children().items():
-            await self._child(name, "supervisor" if name == "jobs" else "poller", run)
+            await self._child(name, KINDS.get(name, "poller"), run)
         await self._child("gateway", "gateway", gateway)
 
     async def _child(self, name: str, kind: str, run: Run) -> None:

@@ -96,7 +96,7 @@ class Dispatcher:
 
     def drain(self, until: float) -> None:
         """
-        Claim nothing more; what still runs at this time is given back when the task is stopped.
+        Claim nothing more; what still runs at this time is given back by `run_drain`.
         """
         self._drain_until = until
         self._wake.set()
@@ -109,27 +109,34 @@ class Dispatcher:
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         """
-        Claim and start until cancelled; then let what runs finish, within the grace, and give back the rest.
+        Claim and start until cancelled. What runs goes on: the next life counts it.
         """
         task_status.started()
         # The life before may have ended amid a claim.
         self._more = True
+        while True:
+            self._wake = trio.Event()
+            await self._claim()
+            with trio.move_on_after(self._patience()) as scope:
+                await self._wake.wait()
+            if scope.cancelled_caught:
+                # Nobody has told of anything, but somebody may have failed to.
+                self._more = True
+                self.source.look_again()
+
+    async def run_drain(self, task_status: trio.TaskStatus[None]) -> None:
+        """
+        When cancelled, after `run`, let what runs finish, within the grace, and give back the rest.
+
+        A child of its own, so that no restart of the dispatcher ends what it has started.
+        """
+        task_status.started()
         try:
-            while True:
-                self._wake = trio.Event()
-                await self._claim()
-                with trio.move_on_after(self._patience()) as scope:
-                    await self._wake.wait()
-                if scope.cancelled_caught:
-                    # Nobody has told of anything, but somebody may have failed to.
-                    self._more = True
-                    self.source.look_again()
-        except trio.Cancelled:
-            # After a crash the runs go on: the next life counts them.
+            await trio.sleep_forever()
+        finally:
             until = self._drain_until or trio.current_time()
             with trio.CancelScope(shield=True, deadline=until + GIVE_BACK):
                 await self._finish(until)
-            raise
 
     async def _claim(self) -> None:
         while self._more and self._drain_until is None:

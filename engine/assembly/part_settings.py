@@ -31,7 +31,7 @@ def child_settings(settings: Settings, name: str) -> Child:
     if name == POLLER:
         # A poll that was under way when the node was told to stop ends by itself, and then it gives back.
         return attrs.evolve(child, grace=max(child.grace, settings.node.shutdown_grace + GIVING_BACK))
-    if name == "dispatcher":
+    if name == "drain":
         # Jobs have the same, and what is given back after it.
         return attrs.evolve(child, grace=max(child.grace, settings.node.shutdown_grace + GIVE_BACK))
     return child

@@ -32,8 +32,10 @@ from engine.store.events import Author
 from engine.store.job_transaction import JobTransaction
 from engine.store.store import Store
 
-# The node's children that have to do with jobs, in the order of their start.
-CHILDREN = ("jobs", "settler", "progress", "keeper", "rescuer", "dispatcher")
+# The node's children that have to do with jobs, in the order of their start. Those that are no actors of
+# their own are of another kind: nobody restarts or parks them.
+CHILDREN = ("jobs", "settler", "progress", "keeper", "rescuer", "drain", "dispatcher")
+KINDS = {"jobs": "supervisor", "drain": "drain"}
 # And, if there is a queue to read, its poller: stopped first.
 POLLER = SQS
 Run = Callable[[trio.TaskStatus[None]], Awaitable[None]]
@@ -155,6 +157,7 @@ class Workshop:
             self.keeper.tell,
             self.keeper.run,
             self.rescuer.run,
+            self.dispatcher.run_drain,
             self.dispatcher.run,
         )
         children: dict[str, Run] = dict(zip(CHILDREN, runs, strict=True))

@@ -36,7 +36,9 @@ def list_(url: str, token: str | None, data_dir: Path | None) -> None:
 @line_options
 def restart(name: str, url: str, token: str | None, data_dir: Path | None) -> None:
     """
-    End an actor's life and start the next; it counts as no crash. A running job is given back, and begun anew.
+    End an actor's life and start the next; it counts as no crash.
+
+    A running job is given back, and begun anew.
     """
     _do("restart", name, Line.of(url, token, data_dir, Role.OPERATOR))
 

@@ -22,6 +22,7 @@ UNTOUCHABLE = {
     "gateway": "you could not resume it: it is what answers you",
     "database": "it is PostgreSQL itself; restart the node",
     "supervisor": "it is a supervisor; name one of its children",
+    "drain": "it does nothing but give running jobs back when the node stops",
 }
 
 # Who has one life only: it cannot be resumed.

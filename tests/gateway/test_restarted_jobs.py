@@ -1,6 +1,7 @@
 """Jobs whose run, or whose dispatcher, an operator restarts: nothing waits for the end of a lease."""
 
 import pytest
+import trio
 
 from tests.gateway.handlers import Handlers
 from tests.gateway.job_clients import ended, history, make_table, submit
@@ -78,3 +79,32 @@ async def test_a_running_job_cannot_be_parked(start_greenroom):
     assert "cancel the job" in refused.problem(409)["detail"]
     handlers.gate.set()
     assert (await ended(node, job))["attempt"] == 1
+
+
+async def test_a_dispatcher_that_is_restarted_or_parked_lets_run_what_it_has_started(start_greenroom):
+    """
+    Its next life counts what runs; parked, it claims nothing, and the end of the node gives the rest back.
+    """
+    handlers = Handlers()
+    node = await start_greenroom({**LEASE, "node.shutdown_grace": 0.5}, plugins={"test": handlers})
+    first, second = [await submit(node, "test.wait") for _ in range(2)]
+    for job in (first, second):
+        await handlers.wait_started(job)
+    waiting = await submit(node, "test.wait")
+    assert (await do(node, "restart", "dispatcher")).status == 200
+    assert (await do(node, "park", "dispatcher")).json["state"] == "parked"
+    (await do(node, "park", "drain")).problem(409)
+    assert (await node.request("GET", f"jobs/{first}")).json["state"] == "running"
+    assert handlers.cancelled == []
+    handlers.gate.set()
+    for job in (first, second):
+        assert (await ended(node, job))["attempt"] == 1
+    assert (await node.request("GET", f"jobs/{waiting}")).json["state"] == "queued"
+    handlers.gate = trio.Event()
+    await do(node, "resume", "dispatcher")
+    await handlers.wait_started(waiting)
+    await do(node, "park", "dispatcher")
+    await node.stop()
+    assert handlers.cancelled == [waiting]
+    given_back = node.rows(f"select state, attempt from processing_queue where id = '{waiting}'")
+    assert given_back == [("queued", 0)]
