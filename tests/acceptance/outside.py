@@ -19,6 +19,7 @@ from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection
 
 from engine.domain.access import Role
 from gateway.auth import issue
+from tests.patience import patience
 
 # How long anything may take that should happen at once, on a machine that is busy with something else.
 SOON = 30
@@ -152,7 +153,7 @@ class Program:
             assert Counter(record["resourceId"] for record in await self.everything(path)) == once, path
 
     async def wait_ended(self) -> int:
-        with trio.fail_after(SOON):
+        with patience(SOON):
             while (code := self.process.poll()) is None:  # noqa: ASYNC110 (no event)
                 await trio.sleep(0.02)
         return code
@@ -193,7 +194,7 @@ class Listener:
         await self.socket.send_message(json.dumps(message))
 
     async def wait(self, condition: Callable[[], object]) -> None:
-        with trio.fail_after(SOON):
+        with patience(SOON):
             while not condition():
                 await self._news.wait()
 
@@ -270,7 +271,7 @@ async def eventually(condition: Callable[[], Any], within: float = SOON) -> None
     """
     Wait until something is so that only another process can bring about; nobody tells us when.
     """
-    with trio.fail_after(within):
+    with patience(within):
         while True:
             found = condition()
             if await found if isinstance(found, Awaitable) else found:

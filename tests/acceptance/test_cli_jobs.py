@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from tests.acceptance.outside import SOON, Program, eventually
+from tests.patience import patience
 
 ROOT = Path(__file__).parents[2]
 Serve = Callable[..., Awaitable[Program]]
@@ -139,9 +140,9 @@ async def test_on_a_terminal_there_is_a_bar(program: Program, environment: dict[
             except OSError:
                 return seen
 
-    with trio.fail_after(SOON):
-        seen = await trio.to_thread.run_sync(drawn)
-        code = await trio.to_thread.run_sync(process.wait)
+    with patience(SOON):
+        seen = await trio.to_thread.run_sync(drawn, abandon_on_cancel=True)
+        code = await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
     os.close(leader)
     assert process.stdout is not None
     with process.stdout as out:

@@ -49,6 +49,7 @@ async def test_what_a_frozen_node_has_lost_it_neither_completes_nor_repeats(
             data_dir=tmp_path / name,
             DATABASE_URL=url_of(empty_database),
             GREENROOM_NODE_NAME=name,
+            GREENROOM_DATABASE_STATEMENT_TIMEOUT="1500ms",
         )
         started.expected_crash = "not at the first attempt"
         return started

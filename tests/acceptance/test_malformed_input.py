@@ -11,6 +11,7 @@ import trio
 from trio_websocket import ConnectionClosed, HandshakeError, open_websocket_url
 
 from tests.acceptance.outside import Listener, Program
+from tests.patience import patience
 
 Serve = Callable[..., Awaitable[Program]]
 Listen = Callable[..., Awaitable[Listener]]
@@ -181,7 +182,7 @@ async def test_noise_on_the_port_brings_nothing_down(serve: Serve, listen: Liste
 
 
 async def told(socket: object) -> str:
-    with trio.fail_after(10):
+    with patience(10):
         return await socket.get_message()  # type: ignore[attr-defined]
 
 

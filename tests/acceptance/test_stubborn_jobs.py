@@ -30,6 +30,9 @@ SETTINGS = """
 [node]
 shutdown_grace = "1s"
 
+[jobs]
+lease = "8s"
+
 [plugins]
 enabled = ["activity", "stubborn"]
 """

@@ -13,6 +13,7 @@ import trio
 
 from tests.acceptance.conftest import READY, ROOT
 from tests.acceptance.outside import SOON, eventually, postgres_below
+from tests.patience import patience
 
 
 async def test_a_node_ends_with_its_terminal(environment: dict[str, str], tmp_path: Path) -> None:
@@ -40,11 +41,11 @@ async def test_a_node_ends_with_its_terminal(environment: dict[str, str], tmp_pa
         return said
 
     try:
-        with trio.fail_after(SOON):
+        with patience(SOON):
             while not READY.search(await trio.to_thread.run_sync(hear, abandon_on_cancel=True)):
                 pass
         process.send_signal(signal.SIGHUP)
-        with trio.fail_after(SOON):
+        with patience(SOON):
             while "read anew" not in await trio.to_thread.run_sync(hear, abandon_on_cancel=True):
                 pass
         assert process.poll() is None
