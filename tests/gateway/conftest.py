@@ -64,6 +64,8 @@ class Served:
                 await trio.sleep(0.005)
 
     async def assert_unharmed(self) -> None:
+        # The newcomer may take its time.
+        self.limits.header_timeout = self.limits.keep_alive = 60
         assert self.bystander is not None
         await self.bystander.send(self.bystander.frame(b"still here?"))
         assert await self.bystander.receive_frame() == (1, b"still here?")
@@ -211,10 +213,15 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Callable[..., Awaitable[
             limits=generous_limits(**limits),
             tls=client_tls,
         )
+        # Not for the bystander: it is there before they are in force.
+        hasty = {name: limits[name] for name in ("header_timeout", "keep_alive") if name in limits}
+        served.limits.header_timeout = served.limits.keep_alive = 60
         await nursery.start(run)
         if tls is None or client_tls is not None:
             served.bystander = await served.connect()
             assert b" 101 " in await served.bystander.upgrade("/bystander")
+        for name, value in hasty.items():
+            setattr(served.limits, name, value)
         await trio.testing.wait_all_tasks_blocked()
         served.tasks = trio.lowlevel.current_statistics().tasks_living
         return served

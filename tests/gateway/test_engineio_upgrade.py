@@ -8,7 +8,7 @@ import trio
 
 from tests.gateway.engine_line import Line, Probe
 from tests.gateway.test_engineio import Echo, play
-from tests.patience import patience
+from tests.patience import patience, undisturbed
 
 __all__ = ["play"]
 
@@ -102,15 +102,19 @@ async def test_an_upgrade_that_is_not_finished_in_time_is_given_up(play: Play) -
     """
     The session goes on polling.
     """
-    line, _ = await play(upgrade_timeout=0.05)
-    sid = await line.open()
-    probe = await line.websocket(f"EIO=4&transport=websocket&sid={sid}")
-    assert isinstance(probe, Probe)
-    await probe.send("2probe")
-    assert await probe.receive() == "3probe"
-    assert await probe.closed() == 1000
-    assert (await line.post(sid, "4hello")).status == 200
-    assert (await line.poll(sid)).text == "4hello"
+    line, _ = await play(upgrade_timeout=0.2)
+
+    async def stop_half_way() -> None:
+        sid = await line.open()
+        probe = await line.websocket(f"EIO=4&transport=websocket&sid={sid}")
+        assert isinstance(probe, Probe)
+        await probe.send("2probe")
+        assert await probe.receive() == "3probe"
+        assert await probe.closed() == 1000
+        assert (await line.post(sid, "4hello")).status == 200
+        assert (await line.poll(sid)).text == "4hello"
+
+    await undisturbed(stop_half_way)
 
 
 async def test_a_websocket_that_breaks_off_ends_its_session(play: Play) -> None:

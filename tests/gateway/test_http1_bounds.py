@@ -8,7 +8,7 @@ import trio.testing
 
 from gateway.http.wire import RECEIVE
 from tests.gateway.applications import respond
-from tests.patience import patience
+from tests.patience import patience, undisturbed
 
 POST = b"POST /take HTTP/1.1\r\nHost: test\r\n"
 
@@ -56,12 +56,16 @@ async def test_a_slow_body_that_keeps_coming_is_taken(start_either, taker):
     Longer in all than the deadline of a piece, and whole.
     """
     served = await start_either({"/take": taker}, body_timeout=0.5)
-    client = await served.connect()
-    await client.send(POST + b"Content-Length: 160000\r\n\r\n")
-    for _ in range(8):
-        await trio.sleep(0.1)
-        await client.send(bytes(20_000))
-    assert await client.receive_response() == (200, b"160000")
+
+    async def trickle():
+        client = await served.connect()
+        await client.send(POST + b"Content-Length: 160000\r\n\r\n")
+        for _ in range(8):
+            await trio.sleep(0.1)
+            await client.send(bytes(20_000))
+        assert await client.receive_response() == (200, b"160000")
+
+    await undisturbed(trickle)
 
 
 async def test_the_time_that_the_application_takes_is_not_the_client_s(start):
@@ -245,14 +249,18 @@ async def test_a_slow_reader_that_keeps_reading_gets_everything(start):
         await respond(send, 200, bytes(3_000_000))
 
     served = await start({"/big": big}, write_timeout=0.5)
-    client = await served.connect(receive_buffer=65536)
-    await client.send(b"GET /big HTTP/1.1\r\nHost: test\r\n\r\n")
-    await client.receive_head()
-    began = trio.current_time()
-    for _ in range(30):
-        await client.receive(100_000)
-        await trio.sleep(0.04)
-    assert trio.current_time() - began > 1
+
+    async def read():
+        client = await served.connect(receive_buffer=65536)
+        await client.send(b"GET /big HTTP/1.1\r\nHost: test\r\n\r\n")
+        await client.receive_head()
+        began = trio.current_time()
+        for _ in range(30):
+            await client.receive(100_000)
+            await trio.sleep(0.04)
+        assert trio.current_time() - began > 1
+
+    await undisturbed(read)
 
 
 async def send_until_cut(client, data):

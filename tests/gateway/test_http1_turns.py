@@ -101,8 +101,10 @@ async def test_a_beginning_behind_a_request_has_the_header_s_deadline(start):
     """
     A head that was begun in the segment of the request before it.
     """
-    served = await start(header_timeout=0.1, keep_alive=60)
+    served = await start()
     client = await served.connect()
+    await trio.testing.wait_all_tasks_blocked()  # the first header's deadline is the old one
+    served.limits.header_timeout = 0.1
     await client.send(GET + b"GET / HT")
     assert await client.receive_response() == (200, b"hello")
     assert (await client.receive_rest()).startswith(b"HTTP/1.1 408 ")
