@@ -141,7 +141,7 @@ async def post_office(
     """
     queue = await trio.to_thread.run_sync(lambda: service.queue(fifo=fifo, max_receives=max_receives))
     async with between(service.port) as proxy, trio.open_nursery() as nursery:
-        told = {"wait": 1.0, "request_timeout": 1.0, "visibility_timeout": 30.0, **settings}
+        told = {"wait": 1.0, "request_timeout": 10.0, "visibility_timeout": 30.0, **settings}
         sqs = attrs.evolve(
             load(None, environ={}).settings.sqs, queue_url=queue.url, endpoint=proxy.url, **told
         )

@@ -7,6 +7,7 @@ import trio
 from engine.domain.envelope import decode, encode
 from engine.errors import StoreUnavailableError
 from tests.contract.post_office import message, post_office
+from tests.patience import undisturbed
 
 
 async def test_messages_are_committed_and_then_deleted(queue_service):
@@ -82,15 +83,19 @@ async def test_what_is_held_for_long_stays_hidden_from_others(queue_service):
     """
     A commit that takes many times the visibility timeout is not delivered again.
     """
-    async with post_office(queue_service, visibility_timeout=2.0) as office:
-        office.clerk.open = trio.Event()
-        await office.send(message("m1"))
-        await office.start()
-        await office.until(lambda: office.proxy.count("ChangeMessageVisibilityBatch") >= 5)
-        office.clerk.open.set()
-        await office.until_empty()
-        assert office.clerk.seen == ["m1"]
-        assert office.poller.statistics().redelivered == 0
+
+    async def hold():
+        async with post_office(queue_service, visibility_timeout=2.0) as office:
+            office.clerk.open = trio.Event()
+            await office.send(message("m1"))
+            await office.start()
+            await office.until(lambda: office.proxy.count("ChangeMessageVisibilityBatch") >= 5)
+            office.clerk.open.set()
+            await office.until_empty()
+            assert office.clerk.seen == ["m1"]
+            assert office.poller.statistics().redelivered == 0
+
+    await undisturbed(hold)
 
 
 async def test_a_poller_that_stops_gives_back_what_nothing_was_decided_about(queue_service):

@@ -46,7 +46,7 @@ async def test_answers_that_are_errors_or_no_answers_are_borne(queue_service, an
         assert len(office.clerk.seen) == 5
 
 
-async def test_sqs_away_for_ten_seconds_loses_nothing(queue_service):
+async def test_sqs_away_for_many_polls_loses_nothing(queue_service):
     """
     What was held is committed meanwhile, and deleted afterwards; the rest comes when SQS is back.
     """
@@ -58,10 +58,8 @@ async def test_sqs_away_for_ten_seconds_loses_nothing(queue_service):
         await office.proxy.go_away()
         office.clerk.open.set()
         await office.until(lambda: len(office.clerk.applied) == 3)
-        away_until = trio.current_time() + 10
-        await office.until(lambda: office.poller.statistics().failures >= 3)
+        await office.until(lambda: office.poller.statistics().failures >= 12)
         assert office.poller.statistics().last_error is not None
-        await trio.sleep_until(away_until)
         office.proxy.away = False
         await office.until_empty()
         assert sorted(office.clerk.applied) == [f"m{number}" for number in range(9)]
@@ -89,7 +87,7 @@ async def test_an_answer_that_comes_too_late_costs_a_delivery_and_nothing_else(q
     """
     The message was handed out to nobody: it is seen again after its visibility timeout.
     """
-    async with post_office(queue_service, visibility_timeout=2.0) as office:
+    async with post_office(queue_service, visibility_timeout=2.0, request_timeout=1.0) as office:
         office.proxy.slow["ReceiveMessage"] = 3.0
         await office.send(message("m1"))
         await office.start()
