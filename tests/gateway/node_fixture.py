@@ -49,8 +49,10 @@ QUICK: Mapping[str, object] = {
     "feed.poll": "1h",
     "jobs.poll": "1h",
     "auth.leeway": 0,
-    # A machine that pauses is no database that is away.
+    # A machine that pauses is no database that is away, nor a plugin that does not come to an end.
     "database.statement_timeout": "20s",
+    "plugins.decision_budget": "20s",
+    "plugins.block_limit": "20s",
     # Jobs that nobody runs.
     "jobs.external_types": ["test.elsewhere"],
 }

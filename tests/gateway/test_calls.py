@@ -194,7 +194,8 @@ async def test_failures_are_answers_and_tell_nothing_of_the_house(
     """
     A crash, what is no JSON, and what takes longer than the budget; the client goes on.
     """
-    node = await start_greenroom({"plugins.clerk.answer_budget": "50ms"}, plugins={"clerk": Clerk()})
+    clerks = {"clerk": Clerk(), "hasty": Clerk()}
+    node = await start_greenroom({"plugins.hasty.answer_budget": "50ms"}, plugins=clerks)
     node.may_log_tracebacks = True
     caller = await connected(node)
     crashed = await ask(caller, "clerk.crash")
@@ -203,7 +204,7 @@ async def test_failures_are_answers_and_tell_nothing_of_the_house(
         answer = await ask(caller, f"clerk.{name}")
         assert answer["code"] == "failed"
         assert "JSON" in answer["message"] or "too deep" in answer["message"]
-    slow = await ask(caller, "clerk.hang")
+    slow = await ask(caller, "hasty.hang")
     assert slow["code"] == "too_slow"
     assert "budget of 0.05 s" in slow["message"]
     assert "result" in await ask(caller, "clerk.echo")

@@ -90,13 +90,14 @@ async def test_failures_are_told_as_values_and_tell_nothing_of_the_house(start_g
     """
     A crash, an answer that is no JSON, one over budget: an error with a code; the session goes on.
     """
-    node = await start_greenroom({"plugins.clerk.answer_budget": "50ms"}, plugins={"clerk": Clerk()})
+    clerks = {"clerk": Clerk(), "hasty": Clerk()}
+    node = await start_greenroom({"plugins.hasty.answer_budget": "50ms"}, plugins=clerks)
     node.may_log_tracebacks = True
     bob = await node.connect()
     failed = await bob.ask(type="call", name="clerk.crash")
     assert (failed["code"], "secret" in failed["message"]) == ("failed", False)
     assert (await bob.ask(type="call", name="clerk.odd"))["code"] == "failed"
-    slow = await bob.ask(type="call", name="clerk.hang")
+    slow = await bob.ask(type="call", name="hasty.hang")
     assert slow["code"] == "too_slow"
     assert "budget of 0.05 s" in slow["message"]
     assert (await bob.ask(type="call", name="clerk.echo"))["type"] == "ok"
