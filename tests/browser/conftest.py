@@ -9,7 +9,7 @@ from tests.acceptance.conftest import environment, grown, programs, serve
 from tests.browser import node_tools
 from tests.browser.chromium import Chromium, running_chromium
 from tests.browser.node_page import NodePage, node_page
-from tests.gateway.conftest import greenroom, logs, start_greenroom
+from tests.gateway.conftest import greenroom, logs, put_clock_forward, start_greenroom
 
 # `greenroom` is a node in this process, `serve` starts the real program, which can be killed.
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
     "programs",
     "serve",
 ]
-__all__ += ["start_greenroom"]
+__all__ += ["put_clock_forward", "start_greenroom"]
 
 
 @pytest.fixture(scope="session")
