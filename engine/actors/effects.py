@@ -274,12 +274,22 @@ class EffectActor:
                 self._passed(done)
         finally:
             await transaction.rollback()
+        if transaction.used:
+            await self._check_alone()
         # What is to be handed over again need not be read again, however often it fails.
         self._at_hand[:0] = [event for event in batch if event.place > self.cursor.place]
         # What a plugin wrote may be refused as late as by the commit.
         culprit = events[min(done, len(events) - 1)]
         self.on_handled(self.effect.plugin, [culprit], began, told(failed))
         await self._failed(events if transaction.used else events[done:], failed, culprit=culprit)
+
+    async def _check_alone(self) -> None:
+        """
+        Raises CursorMovedError if another node has handled these events: its rows were in the way of these.
+        """
+        found = await self.cursors.open(self.effect.plugin, self.beginning)
+        if found.place != self.cursor.place:
+            raise CursorMovedError
 
     async def _call(self, function: Function, context: EffectContext, given: Event | Sequence[Event]) -> None:
         budget, writes = self.settings.budget, context.writes

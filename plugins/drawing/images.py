@@ -5,7 +5,7 @@ import struct
 from collections.abc import Callable
 
 import attrs
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 MAX_BYTES = 20 * 1024 * 1024
@@ -64,6 +64,8 @@ class Images:
             ImageOps.exif_transpose(opened, in_place=True)
             return opened.convert("RGBA")
         except _UNREADABLE as error:
+            # Pillow would name the object that it was given, with its place in memory.
+            why = "it is none" if isinstance(error, UnidentifiedImageError) else error
             raise ImageRefusedError(
-                f"image {path} cannot be read as one of {', '.join(FORMATS)}: {error}"
+                f"image {path} cannot be read as one of {', '.join(FORMATS)}: {why}"
             ) from None

@@ -191,3 +191,28 @@ async def test_while_the_log_is_away_the_plugin_waits(theatre, monkeypatch):
     await theatre.start(write)
     await theatre.until(lambda: theatre.actor.handled_total == 1)
     assert (await theatre.written(), theatre.actor.failed_total) == (["a"], 0)
+
+
+async def test_what_another_node_has_handled_meanwhile_is_no_failure_of_the_plugin(theatre):
+    """
+    Its rows are in the way of ours before it shows that the cursor has moved: that is where to go on from.
+    """
+    store = theatre.studio.store
+    await theatre.studio.rows("create unique index on written (title)")
+    _, b = await theatre.write("a", "b")
+
+    async def write_late(context, events):
+        if not await theatre.written():
+            # Another node, with the same plugin, is faster.
+            winner = store.cursors.begin(theatre.actor.cursor)
+            await winner.execute("insert into written (title) values ('a'), ('b')")
+            await winner.commit(b)
+        await write(context, events)
+
+    await theatre.start(write_late, many=True)
+    await theatre.until(lambda: theatre.actor.cursor.place == b.place)
+    await theatre.feed("c")
+    await theatre.until(lambda: theatre.actor.handled_total == 1)
+    assert await theatre.written() == list("abc")
+    assert (theatre.actor.failed_total, theatre.actor.last_error) == (0, None)
+    assert await store.cursors.failures("p", 10) == []
