@@ -216,6 +216,8 @@ class Dispatcher:
             self._forget(run)
 
     def _handled(self, run: JobRun) -> None:
+        # While there was no room for its type, others of it were not asked for.
+        self._more |= self.running(run.job.type) >= run.handler.concurrency
         self._running[run.job.type] -= 1
         if self._more:
             self._wake.set()

@@ -27,6 +27,22 @@ async def test_a_node_that_stops_lets_jobs_finish_and_gives_back_the_rest(start_
     assert handlers.cancelled == [slow]
 
 
+async def test_jobs_that_waited_for_room_of_their_type_begin_as_soon_as_there_is_some(start_greenroom):
+    """
+    Although there was room for other types all the time. They need not wait for the clock.
+    """
+    handlers = Handlers()
+    node = await start_greenroom({"jobs.poll": "1h"}, plugins={"test": handlers})
+    jobs = [await submit(node, "test.wait") for _ in range(5)]
+    await handlers.wait_started(jobs[1])
+    # It was asked for other types as well, meanwhile.
+    await ended(node, await submit(node, "test.echo"))
+    handlers.gate.set()
+    for job in jobs:
+        assert (await ended(node, job))["state"] == "completed"
+    assert handlers.most_at_once == {"test.wait": 2}
+
+
 async def test_a_job_is_run_by_one_of_two_nodes_and_cancelled_from_the_other(start_greenroom):
     """
     The wish reaches the node that runs it, which stops within a second; its clients hear of it on both.
