@@ -167,13 +167,13 @@ class Dispatcher:
 
     def _rooms(self) -> tuple[dict[str, int], int]:
         running = sum(self._running.values())
-        limit = max(0, min(self.concurrency - running, 3 * self.concurrency - len(self.runs), self._half))
         rooms = {
             kind: room
             for kind, runnable in self.runnable.items()
             if (room := runnable.handler.concurrency - self.running(kind)) > 0
         }
-        return rooms, limit if rooms else 0
+        free = min(self.concurrency - running, 3 * self.concurrency - len(self.runs), self._half)
+        return rooms, max(0, min(free, sum(rooms.values())))
 
     @property
     def _half(self) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import click
 import trio
 
 from conf.settings import Sqs
-from engine.domain.envelope import VERSION, decode
+from engine.domain import job_request
+from engine.domain.envelope import VERSION, Envelope, Submit, decode
 from engine.domain.event import iso, utc_now
-from engine.domain.fields import Invalid
+from engine.domain.fields import FieldError, Invalid
 from engine.errors import SourceUnavailableError
 from engine.sources.sqs import MessageId, SqsQueue
 from gateway.cli.options import config_option, json_of, load_settings, overrides_of, own_name
@@ -86,9 +88,20 @@ def message(type: str, data: object, header: dict[str, str | int | None]) -> str
     known.setdefault("source", own_name())
     fields = {"v": VERSION, "type": type, "time": iso(utc_now()), **known, "data": data}
     body = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
-    if isinstance(checked := decode(body), Invalid):
-        raise click.UsageError("\n".join(f"{error.field}: {error.message}" for error in checked.errors))
+    errors = _mistakes(decode(body))
+    if errors:
+        raise click.UsageError("\n".join(f"{error.field}: {error.message}" for error in errors))
     return body
+
+
+def _mistakes(read: Envelope | Invalid) -> Sequence[FieldError]:
+    if isinstance(read, Invalid):
+        return read.errors
+    # Which types there are, and what their payloads hold, only a node knows.
+    found = job_request.parse(read.body.data) if isinstance(read.body, Submit) else None
+    if not isinstance(found, Invalid):
+        return ()
+    return [FieldError(f"data.{error.field}", error.message) for error in found.errors]
 
 
 async def _send(settings: Sqs, body: str, group: str | None) -> MessageId:

@@ -8,6 +8,8 @@ from click.testing import CliRunner
 from engine.domain.envelope import Envelope, Progressed, Report, Submit, decode
 from gateway.cli.job_send import send
 
+# As little as a submission may be.
+SUBMIT = ("job.submit", "--data", '{"type": "test.job"}')
 JOB = "0b7e8a52-0000-4000-8000-000000000001"
 
 
@@ -31,7 +33,7 @@ def test_a_submission_is_made_of_a_type_and_its_data(run):
     message = decode(result.output)
     assert isinstance(message, Envelope)
     assert (message.source, message.body) == ("bob", Submit(data=data))
-    assert message.id and run("job.submit", "--print").output != result.output
+    assert message.id and run(*SUBMIT, "--print").output != result.output
 
 
 def test_a_report_is_made_of_its_options(run, tmp_path):
@@ -53,7 +55,9 @@ def test_a_report_is_made_of_its_options(run, tmp_path):
         (("job.progress",), "job_id: is required\nfence: is required\nseq: is required\ndata.fraction: is"),
         (("job.submit", "--data", "{"), "--data: is no JSON"),
         (("job.submit", "--fence", "1"), "fence: is not known here"),
-        (("job.submit",), "there is no queue: set sqs.queue_url, or give --queue-url"),
+        (("job.submit",), "data.type: is required"),
+        (("job.submit", "--data", '{"type": "a", "delay": -1}'), "data.delay: must be a number of seconds"),
+        (SUBMIT, "there is no queue: set sqs.queue_url, or give --queue-url"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_sent(run, arguments, says):
@@ -72,7 +76,7 @@ def test_a_queue_that_does_not_answer_is_said_so(run, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
     queue = "http://127.0.0.1:9/1/jobs"
-    result = run("job.submit", "--queue-url", queue, "--endpoint", "http://127.0.0.1:9", "--region", "x-1")
+    result = run(*SUBMIT, "--queue-url", queue, "--endpoint", "http://127.0.0.1:9", "--region", "x-1")
     assert result.exit_code == 1
     assert queue in result.output and "EndpointConnectionError" in result.output
 
@@ -83,7 +87,7 @@ def test_a_message_that_is_sent_is_in_the_queue(run, queue_service, fifo):
     In a FIFO queue in the job's group, and the same id only once.
     """
     queue = queue_service.queue(fifo=fifo)
-    arguments = ("job.submit", "--id", "m1", "--queue-url", queue.url, "--endpoint", queue_service.url)
+    arguments = (*SUBMIT, "--id", "m1", "--queue-url", queue.url, "--endpoint", queue_service.url)
     for _ in range(2):
         result = run(*arguments)
         assert result.exit_code == 0, result.output
@@ -114,4 +118,4 @@ def test_a_user_without_a_name_can_send(run, monkeypatch):
         raise KeyError("getpwuid(): uid not found: 1001")
 
     monkeypatch.setattr("getpass.getuser", nameless)
-    assert json.loads(run("job.submit", "--print").output)["source"] == "nobody"
+    assert json.loads(run(*SUBMIT, "--print").output)["source"] == "nobody"
