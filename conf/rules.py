@@ -23,6 +23,12 @@ def broken(settings: Settings) -> Iterator[Broken]:
     Check every rule.
     """
     yield from _tls(settings)
+    if {"/", ":"} & set(settings.node.name):
+        yield Broken(
+            option="node.name",
+            others=(),
+            remedy='must be without "/" and ":", by which leases tell nodes apart',
+        )
     if settings.sqs.queue_url and settings.sqs.wait >= settings.node.shutdown_grace:
         yield Broken(
             option="sqs.wait",

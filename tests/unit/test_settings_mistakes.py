@@ -93,6 +93,10 @@ def mistakes(config=None, environ=None, overrides=None):
             'supervision.feed.backoff_first = "1m": must not be longer than supervision.feed.backoff_cap',
         ),
         (
+            '[node]\nname = "external:a"',
+            'node.name = "external:a": must be without "/" and ":", by which leases tell nodes apart',
+        ),
+        (
             '[sqs]\nqueue_url = "http://127.0.0.1/1/jobs"\nwait = "5s"\n[node]\nshutdown_grace = "4s"',
             'sqs.wait = "5s": must be shorter than node.shutdown_grace, because the end of the node waits for'
             " a poll",
