@@ -159,8 +159,8 @@ class Dispatcher:
                 rooms[job.type] -= 1
             self._more |= len(claimed.jobs) == limit or min(rooms.values()) == 0
             if claimed.jobs:
-                # Their handlers begin first; whoever watches hears of it a moment later. Trio runs who is ready
-                # in any order, so that it takes two turns until all of them have begun.
+                # Their handlers begin first; whoever watches hears of it a moment later. Trio runs who is
+                # ready in any order, so that it takes two turns until all of them have begun.
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 self.parts.committed(*claimed.events)
