@@ -74,7 +74,8 @@ class JobContext(Protocol):
         The job's one transaction. What is written in it commits when the handler has returned, together with
         the completion and only if the job is still this handler's; exactly once, whatever crashes.
 
-        From its first statement the handler has `jobs.transaction_budget` to return.
+        From its first statement the handler has `jobs.transaction_budget` to return. An error that leaves the
+        block undoes what was written only if it leaves the handler, too.
         """
         ...
 
