@@ -23,6 +23,7 @@ from wsproto.events import Event as WebSocketEvent
 from gateway.http.asgi import CallTasks
 from gateway.http.endings import Endings
 from gateway.http.frames import PING, close_frame, is_close
+from gateway.http.patient import PatientStream
 from gateway.http.serving import Serving
 from gateway.http.wire import LINGER, PIECE, RECEIVE
 
@@ -120,7 +121,8 @@ class Secure:
     client: tuple[str, int] | None
     # No request is being answered, so nobody is hurt when the connection ends.
     is_idle: bool = attrs.field(default=True, init=False)
-    _stream: trio.SSLStream[trio.SocketStream] = attrs.field(init=False)
+    _transport: PatientStream = attrs.field(init=False)
+    _stream: trio.SSLStream[PatientStream] = attrs.field(init=False)
     _protocol: Http1 | Http2 = attrs.field(init=False)
     _is_websocket: bool = attrs.field(default=False, init=False)
     # HTTP/2, and something is open: a WebSocket or a stream may be silent for long, its client must not.
@@ -141,11 +143,11 @@ class Secure:
         Serve until either side ends.
         """
         serving = self.serving
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(self.sock))
+        self._transport = PatientStream(self.sock, serving.readers)
         try:
             # The handshake of TLS is the dearest of beginnings.
             await serving.door.wait_heard()
-            alpn = await self._shake_hands(stream)
+            alpn = await self._shake_hands()
             endings = Endings(serving.traffic)
             async with CallTasks(self, serving.limits.body_timeout, endings) as tasks:
                 kind = Http2 if alpn == "h2" else Http1
@@ -166,7 +168,7 @@ class Secure:
         except (OSError, trio.BrokenResourceError, trio.TooSlowError):
             pass  # the client went, or did not finish the TLS handshake
         finally:
-            stream.socket.close()
+            self._transport.close()
 
     def wake_late(self, now: float) -> None:
         pass  # its waits have cancel scopes of their own
@@ -209,9 +211,11 @@ class Secure:
             self._protocol.begin_websocket()
             self._wait_until(trio.current_time() + self.serving.limits.ping_interval)
 
-    async def _shake_hands(self, stream: trio.SocketStream) -> str | None:
+    async def _shake_hands(self) -> str | None:
         assert self.serving.tls is not None
-        self._stream = trio.SSLStream(stream, self.serving.tls, server_side=True, https_compatible=True)
+        self._stream = trio.SSLStream(
+            self._transport, self.serving.tls, server_side=True, https_compatible=True
+        )
         with trio.fail_after(self.serving.limits.header_timeout):
             await self._stream.do_handshake()
         alpn: str | None = self._stream.selected_alpn_protocol()
@@ -242,6 +246,8 @@ class Secure:
                 self._wait_until(trio.current_time() + limits.header_timeout)
             with trio.CancelScope() as self._handling:
                 await self._protocol.handle(RawData(data))
+        if not self.is_idle:
+            await self.serving.door.wait_cleared()
         self.hang_up()
         await self._protocol.handle(Closed())
 
@@ -276,6 +282,7 @@ class Secure:
                 await self._write(data)
             case Updated(idle=idle) if not self._ending:
                 self.is_idle = idle
+                self._transport.is_patient = not idle
                 self._header_begun = False
                 self._is_pinged = not idle and isinstance(self._protocol, H2Protocol)
                 self._is_doubted = False

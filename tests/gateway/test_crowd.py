@@ -166,20 +166,21 @@ async def stream(scope, receive, send):
 
 
 @pytest.mark.parametrize("request_", [UPGRADE, STREAM], ids=["WebSockets", "streams"])
-async def test_a_crowd_that_leaves_at_once_is_heard_of_a_few_at_a_time(start, monkeypatch, request_):
+async def test_a_crowd_that_leaves_at_once_is_heard_of_a_few_at_a_time(start_either, monkeypatch, request_):
     """
     All of them are readable in the same moment; not all of them are woken in one turn of the loop.
     """
     monkeypatch.setattr(readers, "WOKEN", 5)
-    served = await start({"/crowd": app([]), "/stream": stream})
-    lines = come(served, request=request_)
+    served = await start_either({"/crowd": app([]), "/stream": stream})
+    lines = [await served.connect() for _ in range(CROWD)]
     for line in lines:
+        await line.send(request_)
         assert (await line.receive_head()).split()[1] in (b"101", b"200")
     await trio.testing.wait_all_tasks_blocked()
     steps = Steps()
     trio.lowlevel.add_instrument(steps)
     for line in lines:
-        line.stream.socket.close()
+        getattr(line.stream, "transport_stream", line.stream).socket.close()
     await served.wait_all_ended()
     trio.lowlevel.remove_instrument(steps)
     assert 0 < steps.most < CROWD / 2
