@@ -22,6 +22,8 @@ TURN = 256
 AHEAD = 10_000
 # Episodes whose latest offset is known; of any other, what is told waits for the feed.
 KNOWN = 10_000
+# Beyond every place.
+ANYWHERE = LogPlace(2**63 - 1, 2**63 - 1)
 
 Snapshot = Callable[[], Awaitable[dict[str, object]]]
 
@@ -275,9 +277,28 @@ class CatalogActor:
                 return [], False
         if len(events) > self.replay_limit:
             return [], False
-        return self._unheard(since, events)
+        missed = self._unheard(since, events)
+        if missed is None:
+            # Told ahead in an earlier life, or by another node: everybody here may hear it now, too.
+            await self._look_ahead()
+            missed = self._unheard(since, events)
+        return ([], False) if missed is None else (missed, True)
 
-    def _unheard(self, since: CatalogPosition, events: list[Event]) -> tuple[list[Listed], bool]:
+    async def _look_ahead(self) -> None:
+        """
+        Publish what an open transaction holds back from the feed, as if its writers had told it here.
+        """
+        ready = []
+        for event in await self.log.after_public(self.brought, ANYWHERE, self.replay_limit):
+            # What comes before it in its topic was brought, or stands before it here: in places' order, too.
+            self._latest.setdefault(event.topic, Offset(event.offset - 1))
+            ready += self._told(event)
+        await self._publish(ready)
+
+    def _unheard(self, since: CatalogPosition, events: list[Event]) -> list[Listed] | None:
+        """
+        What of these, and of what is ahead of the feed, is to be told; None if something would be told again.
+        """
         heard = Runs(list(since.beyond))
         missed = []
         for event in events:
@@ -292,13 +313,13 @@ class CatalogActor:
         for event in ahead:
             rest.discard(event.place.seq)
         if rest:
-            # Heard from an earlier life, not brought in this one yet: it would be published once more.
-            return [], False
+            # Heard, and neither brought nor told here yet: it would be published once more.
+            return None
         for event in ahead:
             if event.place.seq not in heard:
                 heard.add(event.place.seq)
                 missed.append(Listed(event, CatalogPosition(self.brought, self.epoch, heard.frozen())))
-        return missed, True
+        return missed
 
     async def _load_ring(self) -> None:
         # So that those who return after a restart, all at once, need not ask the store one by one.

@@ -229,6 +229,38 @@ async def test_what_was_told_ahead_of_the_feed_is_in_the_replay(lobby, client, s
     assert last.ids == ids([held, *ahead])
 
 
+async def test_a_restart_while_an_older_transaction_is_open_loses_nobody_s_place(lobby, client, studio):
+    """
+    What the client heard ahead of it, the new life has not heard of yet: it is told to the others, once.
+    """
+    await lobby.start()
+    (old,) = await lobby.write()
+    await lobby.brought(old)
+    before = client("before")
+    await lobby.subscribe(before)
+    async with studio.transaction() as open_:
+        held = await open_.create()
+        ahead = await lobby.write()
+        changed = await studio.update(old.topic.removeprefix("episode:"))
+        lobby.feed.committed(changed)
+        ahead.append(changed)
+        await before.wait(lambda it: it.ids == ids(ahead))
+        kept = lobby.actor.heard
+        away = await lobby.write(told=False)
+        await lobby.start()
+        live, back = client("live"), client("back")
+        await lobby.subscribe(live)
+        answer = await lobby.subscribe(back, kept)
+        assert (answer["recovered"], answer["snapshot"]) == (True, None)
+        assert back.ids == ids(away)
+        assert live.ids == ids([*ahead, *away])
+    await lobby.brought(changed)
+    (last,) = await lobby.write()
+    await back.wait(lambda it: it.ids[-1] == last.id)
+    assert back.ids == ids([*away, held, last])
+    assert sorted(live.ids) == sorted(ids([*ahead, *away, held, last]))
+
+
 async def test_what_has_overtaken_an_earlier_change_of_the_same_episode_waits_for_it(lobby, client, studio):
     """
     Their writers run side by side, on other nodes too: a list would go on showing the older state.
@@ -293,7 +325,7 @@ async def test_whoever_comes_and_goes_while_transactions_are_open_misses_nothing
                     if listener.is_here:
                         listener.go(chance.randrange(5))
                     else:
-                        await listener.come()
+                        assert await listener.come()
                 case "restart" if chance.random() < 0.3:
                     for guest in guests:
                         if guest.is_here:
