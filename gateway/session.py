@@ -199,6 +199,7 @@ class Session(SessionClient):
                 format=self.format,
                 since=position,
                 wants_snapshot=snapshot or (since is not None and position is None),
+                owns_past=self.is_one_stream,
                 reply=reply,
             )
 

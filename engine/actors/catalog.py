@@ -64,6 +64,7 @@ class SubscribeCatalog:
     # Whether who cannot be told what it missed is shown the present state instead.
     wants_amends: bool = True
     # Whether what was missed of an episode is left to its own topic, if the session is subscribed to that.
+    # Else it is told here, too: somebody may listen to the catalog alone, on the same connection.
     leaves_out_own: bool = False
 
 
@@ -251,6 +252,9 @@ class CatalogActor:
             opening = wish.opening(first) + replay
         if not opening or wish.outlet.push(opening):
             self.hub.subscribe(CATALOG, wish.session, wish.outlet, wish.format)
+            if not wish.leaves_out_own:
+                # An episode's actor may have told what has still to come here.
+                self.hub.begin_anew(wish.session)
         wish.reply.set(None)
 
     def _hears_itself(self, session: SessionId, event: Event) -> bool:

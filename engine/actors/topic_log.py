@@ -50,6 +50,8 @@ class Subscribe:
     format: Format[Message]
     since: Position | None
     wants_snapshot: bool
+    # Whether the catalog leaves to this topic also what the session had heard of it before that position.
+    owns_past: bool = False
     reply: Reply[None]
 
 
@@ -177,8 +179,10 @@ class TopicLog:
         first = Subscribed(topic=self.topic, recovered=recovered, position=position, snapshot=snapshot)
         # No checkpoint from here on: nothing may be published between the replay and the subscription.
         if wish.outlet.push(wish.format.encode(first) + replay):
-            # Who has recovered has heard all that was before, here: the catalog need not tell it.
-            heard = Offset(0) if recovered else position.offset
+            # What it hears here from there on, the catalog need not tell it.
+            heard = position.offset
+            if recovered and wish.since is not None:
+                heard = Offset(0) if wish.owns_past else wish.since.offset
             self.hub.subscribe(self.topic, wish.session, wish.outlet, wish.format, after=heard)
             # After the subscription: the hub knows no topic without one, and would forget it.
             self.hub.note_position(self.topic, position.offset)

@@ -151,6 +151,17 @@ class Hub(Generic[E, MetaT, PositionT]):
             _unsubscribe(entry, session)
             self._leave(topic, entry, session)
 
+    def begin_anew(self, session: SessionId) -> None:
+        """
+        Let what topics have published so far count as not heard by a session: it has somebody new to tell.
+        """
+        for topic in self._topics_of.get(session, ()):
+            entry = self._topics[topic]
+            one = entry.subscriptions.get(session)
+            if one is not None and one.after is not None and entry.position is not None:
+                after = max(one.after, entry.position)
+                entry.subscriptions[session] = attrs.evolve(one, after=after)
+
     def track(self, topic: Topic, session: SessionId, meta: MetaT) -> None:
         """
         Remember that a session is present on a topic, and as what. Once more replaces the meta.

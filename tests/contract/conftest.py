@@ -10,6 +10,7 @@ from engine.domain.presence import SessionId
 from engine.store.pool import Pool
 from engine.store.store import Store
 from engine.store.trio_psycopg import TrioConnection
+from tests.contract.lobby import Lobby
 from tests.contract.pool_helpers import open_pool
 from tests.contract.relay import Relay
 from tests.contract.stage import Client, Plain, Stage
@@ -106,4 +107,14 @@ async def theatre(studio):
     await studio.rows("create table written (number bigint generated always as identity, title text)")
     async with trio.open_nursery() as nursery:
         yield Theatre(studio=studio, log=studio.store.log, nursery=nursery)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def lobby(studio: Studio) -> AsyncIterator[Lobby]:
+    """
+    A catalog that is not running yet.
+    """
+    async with trio.open_nursery() as nursery:
+        yield Lobby(studio=studio, nursery=nursery)
         nursery.cancel_scope.cancel()

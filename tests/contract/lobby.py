@@ -147,7 +147,12 @@ class Lobby:
         return self.actor.position
 
     async def subscribe(
-        self, client: Client, since: CatalogPosition | None = None, *, snapshot: bool = False
+        self,
+        client: Client,
+        since: CatalogPosition | None = None,
+        *,
+        snapshot: bool = False,
+        one_stream: bool = False,
     ) -> dict[str, Any]:
         """
         Subscribe; the answer that was heard.
@@ -161,6 +166,7 @@ class Lobby:
                 opening=client.format.encode,
                 since=since,
                 wants_snapshot=snapshot,
+                leaves_out_own=one_stream,
                 reply=reply,
             )
 

@@ -254,6 +254,7 @@ class Stage:
         since: Position | int | None = None,
         snapshot: bool = False,
         *,
+        owns_past: bool = False,
         reply: Reply[None],
     ) -> Subscribe:
         """
@@ -266,6 +267,7 @@ class Stage:
             format=client.format,
             since=position,
             wants_snapshot=snapshot,
+            owns_past=owns_past,
             reply=reply,
         )
 

@@ -7,17 +7,7 @@ import trio
 
 from engine.actors.retention import Retention
 from engine.domain.event import CatalogPosition, Epoch, LogPlace
-from tests.contract.lobby import NEVER, Guest, Listener, Lobby
-
-
-@pytest.fixture
-async def lobby(studio):
-    """
-    A catalog that is not running yet.
-    """
-    async with trio.open_nursery() as nursery:
-        yield Lobby(studio=studio, nursery=nursery)
-        nursery.cancel_scope.cancel()
+from tests.contract.lobby import NEVER, Guest, Listener
 
 
 def ids(events):
