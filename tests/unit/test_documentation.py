@@ -8,6 +8,7 @@ from engine import hookspecs
 from engine.testing import SimulatedClient, SimulatedEngine, SimulatedJobs
 from gateway import protocol
 from gateway.cli.main import COMMANDS
+from gateway.client.messages import FINAL_CODES
 
 ROOT = Path(__file__).parents[2]
 REAL_TIME = (ROOT / "docs/real-time.md").read_text("utf-8")
@@ -24,6 +25,15 @@ def test_every_close_code_is_documented_and_every_documented_one_exists():
     documented = {int(code) for code in re.findall(r"^\| (\d{4}) \|", REAL_TIME, re.MULTILINE)}
     codes = {value for name, value in vars(protocol).items() if name.isupper() and isinstance(value, int)}
     assert documented == codes
+
+
+def test_a_code_that_clients_know_and_no_node_sends_is_said_to_be_reserved():
+    """
+    Else whoever writes a client looks in vain for when it comes.
+    """
+    documented = {int(code) for code in re.findall(r"^\| (\d{4}) \|", REAL_TIME, re.MULTILINE)}
+    reserved = {int(code) for code in re.findall(r"^(\d{4}) \(\w+\) is reserved", REAL_TIME, re.MULTILINE)}
+    assert FINAL_CODES - documented == reserved
 
 
 def test_every_hook_is_documented_with_its_arguments():
