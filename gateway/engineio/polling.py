@@ -54,24 +54,24 @@ def fetch(session: EngineSession) -> list[bytes]:
     return session.outlet.take_nowait()
 
 
-async def post(session: EngineSession, receive: Receive, most: int, announced: int = 0) -> Answer | None:
+async def post(session: EngineSession, receive: Receive, announced: int = 0) -> Answer | None:
     """
-    Take the packets of a body of at most so many bytes; None when the client went away amid it.
+    Take the packets of a body; None when the client went away amid it.
     """
     if session.is_posted:
         session.close("overlap")
         return BAD
-    if announced > most:
+    if announced > session.most:
         session.close("payload too large")
         return TOO_LARGE
     session.is_posted = True
     try:
-        return await _take(session, receive, most)
+        return await _take(session, receive)
     finally:
         session.is_posted = False
 
 
-async def _take(session: EngineSession, receive: Receive, most: int) -> Answer | None:
+async def _take(session: EngineSession, receive: Receive) -> Answer | None:
     body = bytearray()
     while True:
         event = await receive()
@@ -79,7 +79,7 @@ async def _take(session: EngineSession, receive: Receive, most: int) -> Answer |
             session.close("transport close")
             return None
         body += event.get("body", b"")
-        if len(body) > most:
+        if len(body) > session.most:
             session.close("payload too large")
             return TOO_LARGE
         if session.is_closed:

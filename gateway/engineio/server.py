@@ -144,9 +144,7 @@ class EngineServer:
             case "GET":
                 return await polling.poll(session, receive)
             case "POST" if not session.is_closed:
-                return await polling.post(
-                    session, receive, self.options.max_payload, announced=request.content_length
-                )
+                return await polling.post(session, receive, announced=request.content_length)
             case _:
                 return _error(BAD_REQUEST)
 
@@ -171,14 +169,13 @@ class EngineServer:
             await _refuse_websocket(request, refused, send)
             return
         await send({"type": "websocket.accept"})
-        most = self.options.max_payload
         if session is not None:
             within = self.options.upgrade_timeout
-            await websocket.upgrade(session, request.scope, receive, send, within=within, most=most)
+            await websocket.upgrade(session, request.scope, receive, send, within=within)
             return
         direct = websocket.direct_outlet(request.scope)
         session = self._open(request, WEBSOCKET, direct or EngineOutlet(limit=self.options.backlog))
-        await websocket.serve(session, receive, send, most=most, is_direct=direct is not None)
+        await websocket.serve(session, receive, send, is_direct=direct is not None)
 
     def _open(self, request: "_Request", transport: str, outlet: Any) -> EngineSession:
         options = self.options
@@ -191,6 +188,7 @@ class EngineServer:
             timers=self.timers,
             ping_interval=options.ping_interval,
             ping_timeout=options.ping_timeout,
+            max_payload=options.max_payload,
             on_end=self._ended,
         )
         self.sessions[session.sid] = session

@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 POLLING, WEBSOCKET = "polling", "websocket"
 
+# Bytes that a client may send at a time while nobody knows who it is: room for tokens, and little of memory.
+UNKNOWN = 65_536
 # Seconds that a client which has said goodbye may still poll for the answer.
 FAREWELL = 2.0
 # Seconds from a client's deadline until it has gone, in which what has come in time is read.
@@ -77,6 +79,10 @@ class EngineSession:
     timers: Timers
     ping_interval: float
     ping_timeout: float
+    # The longest message, and the longest body of a POST, as the client was told.
+    max_payload: int
+    # The handler knows who the client is. One that has to find out says so when the session begins.
+    is_known: bool = True
     # Told once when it has ended and nothing is left to be fetched.
     on_end: "Callable[[EngineSession], None]"
     # What the handler keeps with it.
@@ -113,6 +119,13 @@ class EngineSession:
         The client has not answered a ping in time.
         """
         return trio.current_time() >= self.deadline
+
+    @property
+    def most(self) -> int:
+        """
+        The longest message, and the longest body of a POST, that is taken now.
+        """
+        return self.max_payload if self.is_known else min(self.max_payload, UNKNOWN)
 
     def header(self, wanted: bytes) -> str:
         """

@@ -34,7 +34,6 @@ async def upgrade(
     send: Send,
     *,
     within: float,
-    most: int,
 ) -> None:
     """
     Move a session from polling to this WebSocket, if the client goes on as the protocol wants it.
@@ -54,19 +53,19 @@ async def upgrade(
         return
     direct = direct_outlet(scope)
     session.upgrade(direct)
-    await serve(session, receive, send, most=most, is_direct=direct is not None)
+    await serve(session, receive, send, is_direct=direct is not None)
 
 
-async def serve(session: EngineSession, receive: Receive, send: Send, *, most: int, is_direct: bool) -> None:
+async def serve(session: EngineSession, receive: Receive, send: Send, *, is_direct: bool) -> None:
     """
     Carry a session's packets until either side ends.
     """
     if is_direct:
-        code = await _read(session, receive, most)
+        code = await _read(session, receive)
     else:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_write, session, send)
-            code = await _read(session, receive, most)
+            code = await _read(session, receive)
     await send({"type": "websocket.close", "code": code})
 
 
@@ -80,7 +79,7 @@ async def _probe(session: EngineSession, receive: Receive, send: Send) -> bool:
     return await _next(receive) == UPGRADE
 
 
-async def _read(session: EngineSession, receive: Receive, most: int) -> int:
+async def _read(session: EngineSession, receive: Receive) -> int:
     """
     Take packets until the session has ended; the code with which the WebSocket is to be closed.
     """
@@ -91,7 +90,9 @@ async def _read(session: EngineSession, receive: Receive, most: int) -> int:
                 packet = await _next(receive)
                 if packet is None:
                     session.close("transport close")
-                elif len(packet) > most or (isinstance(packet, str) and len(packet.encode()) > most):
+                elif len(packet) > session.most or (
+                    isinstance(packet, str) and len(packet.encode()) > session.most
+                ):
                     code = TOO_BIG
                     session.close("payload too large")
                 else:

@@ -87,8 +87,9 @@ class SocketServer:
         A line was opened: within a while it must lead somewhere.
         """
         options = self.options
+        session.is_known = False
         session.user_data = Client(
-            Decoder(options.engine.max_payload),
+            Decoder(session.most),
             Bucket(options.messages_per_second, options.message_burst),
         )
         deadline = trio.current_time() + options.connect_timeout
@@ -195,6 +196,8 @@ class SocketServer:
             self._leave(socket, "refused")
             return
         socket.is_admitted = True
+        socket.session.is_known = True
+        socket.session.user_data.decoder.max_bytes = socket.session.most
         if socket.reason is not None:
             # It went while it was let in.
             await socket.namespace.gone(socket, socket.reason)

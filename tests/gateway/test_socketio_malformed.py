@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from engine.hookspecs import SocketNamespace, hookimpl
+from gateway.engineio.session import UNKNOWN
 from gateway.socketio.packets import ATTACHMENTS
 from tests.gateway.engine_line import Line, Probe
 from tests.gateway.node_fixture import RunningNode, until
@@ -125,6 +126,26 @@ async def test_attachments_are_bounded_together(start_greenroom) -> None:
     for _ in range(2):
         await probe.send(b"x" * 600)
     assert await probe.closed() == 1000
+
+
+async def test_who_has_entered_no_namespace_yet_may_send_little_at_a_time(node: RunningNode) -> None:
+    """
+    There may be many of them, of whom nobody knows who they are, and each may leave half of it unsent.
+    """
+    line, large = line_to(node), json.dumps(["message", "x" * UNKNOWN])
+    sid = await line.open()
+    assert (await line.post(sid, f"42{large}")).status == 413
+    assert (await line.poll(sid)).status == 400
+    probe = await line.opened()
+    await probe.send('452-["message",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]')
+    for _ in range(2):
+        await probe.send(b"x" * (UNKNOWN // 2 + 1))
+    assert await probe.closed() == 1000
+    sid = await line.open()
+    assert (await line.post(sid, "40")).status == 200
+    assert (await line.poll(sid)).text.startswith("40{")
+    assert (await line.post(sid, f"427{large}")).status == 200
+    assert (await line.poll(sid)).text.startswith('437["xxx')
 
 
 @pytest.mark.parametrize(
