@@ -111,6 +111,9 @@ class CatalogActor:
     # not have been told.
     _turn: deque[CatalogMessage] = attrs.field(factory=deque, init=False)
     _broken: bool = attrs.field(default=False, init=False)
+    # The present state, as somebody was shown it since the last event was published: everybody else is
+    # shown the same until the next is.
+    _shown: dict[str, object] | None = attrs.field(default=None, init=False)
     # As far as what was brought has been pushed to all.
     _told_to: LogPlace = attrs.field(init=False)
 
@@ -244,7 +247,8 @@ class CatalogActor:
             replay, recovered = b"", False
         snapshot = None
         if wish.wants_snapshot or (wish.wants_amends and wish.since is not None and not recovered):
-            snapshot = await self.snapshot()
+            # A crowd that returns would otherwise hold up the fan-out for a read of each.
+            snapshot = self._shown = self._shown or await self.snapshot()
         first = Subscribed(topic=CATALOG, recovered=recovered, position=self.position, snapshot=snapshot)
         # No checkpoint from here on: nothing may be published between the replay and the subscription.
         opening = b""
@@ -344,6 +348,8 @@ class CatalogActor:
         What nobody hears twice leaves as one write per subscriber, whatever episodes it is of.
         """
         start = 0
+        if events:
+            self._shown = None
         while start < len(events):
             # Looked at anew each time: others may subscribe to an episode while these are served.
             first = events[start].event

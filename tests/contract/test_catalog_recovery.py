@@ -24,6 +24,27 @@ async def cut(studio, *, age=NEVER, count=10_000):
     await retention._round()
 
 
+async def test_a_crowd_that_cannot_recover_is_shown_the_state_that_was_read_for_one(lobby, client):
+    """
+    Each of them would hold up everybody's events; what is published in between is in what the next is shown.
+    """
+    await lobby.start()
+    read, reads = lobby.actor.snapshot, []
+
+    async def snapshot():
+        reads.append(await read())
+        return reads[-1]
+
+    lobby.actor.snapshot = snapshot
+    lost = CatalogPosition(LogPlace(1, 1), Epoch("another"))
+    for total in range(1, 4):
+        await lobby.brought((await lobby.write())[0])
+        for number in range(3):
+            shown = (await lobby.subscribe(client(f"back-{total}-{number}"), lost))["snapshot"]
+            assert shown["total"] == total
+        assert len(reads) == total
+
+
 async def test_what_is_recent_comes_from_memory(lobby, client):
     """
     In commit order, without reading the database more than once in a life.
