@@ -30,8 +30,11 @@ SETTINGS = """
 [node]
 shutdown_grace = "1s"
 
-[jobs]
-lease = "8s"
+[supervision.job]
+grace = "2s"
+
+[supervision.poller]
+grace = "2s"
 
 [plugins]
 enabled = ["activity", "stubborn"]
@@ -40,7 +43,7 @@ enabled = ["activity", "stubborn"]
 
 async def test_a_handler_that_cannot_be_cancelled_is_left_behind(serve: Serve, tmp_path: Path) -> None:
     """
-    The node ends a little after its grace, with PostgreSQL, and says so by its exit code.
+    The node ends a little after the graces, with PostgreSQL, and says so by its exit code.
     """
     plugins = tmp_path / "plugins"
     plugins.mkdir()

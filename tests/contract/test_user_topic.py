@@ -96,6 +96,7 @@ async def inboxes(studio, migrated_database, nursery):
     plugins.register(SimpleNamespace(on_events=hookimpl(on_events)), "nosy")
     wanted = {
         "plugins.linger": "1ms",
+        "database.statement_timeout": "20s",
         "feed.poll": "50ms",
         "realtime.replay_limit": 5,
         "realtime.replay_ring": 3,
