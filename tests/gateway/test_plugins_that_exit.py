@@ -122,6 +122,9 @@ async def test_no_hook_can_end_the_node(start_greenroom, logs, kind):
     await until(lambda: effect.quarantined_at is not None)
     assert f"ForeignExitError: on_event must not end the node: {kind.__name__}" in effect.last_error
     await until(lambda: "namespace" in leaver.called)
+    # Else the node waits for them to go, at its end.
+    await trio.aclose_forcefully(probe.raw.stream)
+    await bob.vanish()
 
     assert (await ended(node, await submit(node, "test.echo")))["state"] == "completed"
     await node.stop()

@@ -85,10 +85,14 @@ async def test_a_silent_one_is_a_4408(start_either):
     served = await start_either(ping_interval=0.2, ping_timeout=0.2)
     client = await served.connect()
     await client.upgrade("/echo")
-    await until(lambda: served.traffic.closes[4408] == 2)
     # The bystander is as silent.
+    for silent in (client, served.bystander):
+        assert await silent.receive_frame() == (9, b"")
+        assert await silent.receive_close() == 4408
+        # Else the server waits for it to go.
+        await silent.stream.aclose()
+    await until(lambda: served.traffic.closes[4408] == 2)
     assert served.traffic.closes == {4408: 2}
-    await client.stream.aclose()
 
 
 async def test_a_refused_handshake_has_ended_well(start_either):
