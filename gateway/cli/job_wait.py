@@ -1,6 +1,5 @@
 """`greenroom jobs submit --wait`: submits a job and shows how it gets on, until it has ended."""
 
-import json
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from gateway.cli.ask import ask
-from gateway.cli.live import Line, plain, run_until_stopped, tell_states
+from gateway.cli.live import Line, plain, plain_json, run_until_stopped, tell_states
 from gateway.client import Client, Event, Subscription
 
 ENDED = ("completed", "failed", "cancelled")
@@ -38,7 +37,7 @@ def submit_and_wait(line: Line, wanted: Mapping[str, Any]) -> None:
     run_until_stopped(partial(_wait, line, wanted, waited))
     job = waited.job
     if job.get("state") == "completed":
-        click.echo(json.dumps(job["result"], indent=2, ensure_ascii=False))
+        click.echo(plain_json(job["result"]))
     elif job.get("state") in ENDED:
         reason = f": {job['error']}" if job["error"] else ""
         raise click.ClickException(plain(f"job {job['id']} {job['state']}{reason}"))

@@ -1,5 +1,6 @@
 """What `tail` and `watch` share: which node, who is asking, living until Ctrl-C, words for people."""
 
+import json
 import os
 import signal
 import sys
@@ -162,6 +163,15 @@ def plain(text: str) -> str:
     Without whatever a terminal would obey: others chose these words.
     """
     return "".join(char if char.isprintable() else "�" for char in text)
+
+
+def plain_json(value: object) -> str:
+    """
+    JSON for people and programs, in which whatever a terminal would obey is escaped.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    # Between texts there is nothing of that but the ends of lines.
+    return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,12 +1,13 @@
 """What `greenroom tail` and `watch` make of events and viewers for people."""
 
 import io
+import json
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from gateway.cli.live import line_of
+from gateway.cli.live import line_of, plain_json
 from gateway.cli.watch import SHOWN, View, changes
 from gateway.client import Event, Gap, Position, Presence, State, Viewer
 
@@ -105,3 +106,14 @@ def test_the_view_shows_who_is_there_what_happened_and_how_far_to_trust_it() -> 
     assert "Recovered" in drawn(view, presence)
     view.note(event("episode_deleted", episode=EPISODE, deletedBy="bob"))
     assert "deleted ─" in drawn(view, presence)
+
+
+def test_a_result_is_json_that_a_terminal_obeys_in_nothing() -> None:
+    """
+    A job's handler wrote it; what is escaped is the same to programs, and the rest is legible.
+    """
+    result = {"a": "caf\u00e9 \x1b[2J\x9b31m\u202e\n\ud83d", "b\x07": ["\U0001f600"]}
+    text = plain_json(result)
+    assert json.loads(text) == result
+    assert all(char.isprintable() or char == "\n" for char in text)
+    assert "café" in text and "\U0001f600" in text
