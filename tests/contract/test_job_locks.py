@@ -8,7 +8,7 @@ from engine.domain import job as decide
 from engine.domain.event import EpisodeId, LogPlace
 from engine.errors import StoreUnavailableError
 from tests.contract.crew import Crew, new_job
-from tests.contract.studio import PATIENCE
+from tests.patience import patience
 
 # A job with the unique key k, past the product.
 UNCOMMITTED = """
@@ -41,7 +41,7 @@ async def test_batches_on_the_same_episodes_never_wait_for_each_other_in_a_circl
             await own.apply(*[decide.progressed(job, 0.1, None, lease=9) for job in jobs], hurried=True)
             await own.apply(*[decide.completed(job, None) for job in reversed(jobs)])
 
-    with trio.fail_after(PATIENCE):
+    with patience():
         while await store.job_list.counts():
             async with trio.open_nursery() as nursery:
                 for number in range(4):
@@ -65,7 +65,7 @@ async def test_transitions_that_wait_take_their_place_behind_what_was_told_meanw
     episode = id_of(await studio.create())
     await crew.submit(new_job(episode_id=episode), new_job(episode_id=episode))
     first, second = sorted(await crew.claim(), key=lambda job: job.id)
-    with trio.fail_after(PATIENCE):
+    with patience():
         async with (
             trio.open_nursery() as nursery,
             studio.store.background.connection() as lock,
@@ -85,7 +85,7 @@ async def test_a_submission_that_waits_takes_its_place_behind_what_was_told_mean
     """
     The same in the log of jobs that belong to no episode.
     """
-    with trio.fail_after(PATIENCE):
+    with patience():
         async with trio.open_nursery() as nursery, studio.store.background.connection() as other:
             await other.execute("begin")
             await other.execute(UNCOMMITTED)
@@ -105,7 +105,7 @@ async def test_progress_never_waits_for_an_episode_s_lock(crew, studio):
     episode = id_of(await studio.create())
     await crew.submit(new_job(episode_id=episode), new_job())
     jobs = await crew.claim()
-    with trio.fail_after(PATIENCE):
+    with patience():
         async with studio.store.background.connection() as lock, lock.transaction():
             await lock.execute("select from episodes where id = %s for no key update", [episode])
             changes = [decide.progressed(job, 0.5, None, lease=60) for job in jobs]
@@ -119,7 +119,7 @@ async def test_a_transition_that_takes_too_long_is_given_up_and_undone(crew, sto
     """
     await crew.add()
     job = await crew.claim_one()
-    with trio.fail_after(PATIENCE):
+    with patience():
         async with studio.store.background.connection() as lock, lock.transaction():
             await lock.execute("select from topic_logs where topic = 'jobs' for update")
             impatient = attrs.evolve(store.jobs.database, deadline=0.2)

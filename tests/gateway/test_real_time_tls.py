@@ -55,3 +55,6 @@ async def test_bye_comes_before_the_close_frame_over_tls_too(secure: RunningNode
     await secure.application.drain()
     assert (await message(good))["code"] == 1001
     assert await good.receive_close() == 1001
+    for client in (bad, good):
+        # Else the node waits for them to go, at its end.
+        await trio.aclose_forcefully(client.stream)

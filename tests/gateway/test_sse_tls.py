@@ -7,7 +7,6 @@ import trio
 
 from tests.gateway.event_source import EventSource
 from tests.gateway.node_fixture import until
-from tests.patience import patience
 
 
 @pytest.fixture
@@ -67,8 +66,9 @@ async def test_a_stream_over_tls_ends_in_good_order_when_the_node_stops(secure, 
     """
     source = await listen(secure, certificate)
     assert (await source.receive()).event == "subscribed"
-    with patience():
-        await secure.stop()
-    [bye] = await source.rest()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(secure.stop)
+        [bye] = await source.rest()
+        # Else the node waits for it to go.
+        await trio.aclose_forcefully(source.stream)
     assert (bye.event, bye.data["code"]) == ("bye", 1001)
-    await trio.aclose_forcefully(source.stream)

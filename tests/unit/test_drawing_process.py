@@ -12,6 +12,7 @@ from PIL import Image
 
 from plugins.drawing import process, worker
 from plugins.drawing.order import Order, UndrawableError
+from tests.patience import patience
 
 SOON = 30
 RED = {"kind": "box", "color": "#f00"}
@@ -51,7 +52,7 @@ async def test_a_picture_comes_back_and_how_far_it_had_got_before(tmp_path):
         seen.append(fraction)
         await trio.lowlevel.checkpoint()
 
-    with trio.fail_after(SOON):
+    with patience(SOON):
         blue = {"kind": "image", "image": "blue.png", "x": 50}
         done = await process.draw(order(tmp_path, RED, blue, {"kind": "text", "text": "第"}), told)
     picture = Image.open(io.BytesIO(done.png))
@@ -78,7 +79,7 @@ async def test_what_cannot_be_drawn_comes_back_as_a_reason(tmp_path, layer, says
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "no.png").write_text("no")
     (tmp_path / "images" / "link.png").symlink_to("no.png")
-    with trio.fail_after(SOON), pytest.raises(UndrawableError) as refused:
+    with patience(SOON), pytest.raises(UndrawableError) as refused:
         await process.draw(order(tmp_path, layer), ignore)
     assert says in str(refused.value)
     assert children() == []
@@ -94,7 +95,7 @@ async def test_cancelled_it_is_gone_at_once(tmp_path):
         reached.set()
         await trio.sleep_forever()
 
-    with trio.fail_after(SOON):
+    with patience(SOON):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(process.draw, order(tmp_path, *[RED] * 100, side=4000), told)
             await reached.wait()
@@ -113,7 +114,7 @@ async def test_a_process_that_is_killed_is_an_error_and_no_picture(tmp_path):
         os.kill(int(pid), signal.SIGKILL)
         await trio.lowlevel.checkpoint()
 
-    with trio.fail_after(SOON), pytest.raises(RuntimeError, match="ended without a picture, with code -9"):
+    with patience(SOON), pytest.raises(RuntimeError, match="ended without a picture, with code -9"):
         await process.draw(order(tmp_path, *[RED] * 100, side=4000), told)
 
 
@@ -122,7 +123,7 @@ async def test_a_bug_in_it_is_told_with_its_traceback(tmp_path):
     In the job's error, which is where somebody looks.
     """
     broken = Order(layers=[{"kind": "box", "x": "left"}], width=10, height=10, data_dir=tmp_path)
-    with trio.fail_after(SOON), pytest.raises(RuntimeError, match=r"drawing crashed: Traceback[^$]*'left'"):
+    with patience(SOON), pytest.raises(RuntimeError, match=r"drawing crashed: Traceback[^$]*'left'"):
         await process.draw(broken, ignore)
 
 
@@ -139,7 +140,7 @@ async def test_the_node_s_secrets_are_not_given_to_it(tmp_path, monkeypatch):
         seen.append(told_of(pid, "environ"))
         await trio.lowlevel.checkpoint()
 
-    with trio.fail_after(SOON):
+    with patience(SOON):
         await process.draw(order(tmp_path, RED), told)
     assert seen and all(b"password" not in one and b"secret" not in one for one in seen)
 

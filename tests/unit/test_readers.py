@@ -10,6 +10,7 @@ import trio.testing
 
 from gateway.http import readers as module
 from gateway.http.readers import Readers
+from tests.patience import patience
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ async def test_a_crowd_is_woken_a_few_in_each_turn(readers, pairs, nursery, monk
     for _, theirs in pairs:
         theirs.send(b"x")
     seen = [0]
-    with trio.fail_after(10):
+    with patience():
         while len(woken) < len(pairs):
             await trio.lowlevel.checkpoint()
             seen.append(len(woken))
@@ -81,7 +82,7 @@ async def test_who_is_woken_without_a_reason_to_read_is_told_so(readers, pairs, 
         await trio.testing.wait_all_tasks_blocked()
         assert answers == [False] * (number + 1)
     theirs.send(b"x")
-    with trio.fail_after(10):
+    with patience():
         while len(answers) < 3:
             await trio.lowlevel.checkpoint()
     assert answers == [False, False, True]
@@ -98,7 +99,7 @@ async def test_who_gives_up_waits_anew_and_misses_nothing(readers, pairs):
     assert scope.cancelled_caught
     theirs.send(b"x")
     await trio.testing.wait_all_tasks_blocked()
-    with trio.fail_after(10):
+    with patience():
         assert await readers.wait_readable(ours)
 
 
@@ -108,11 +109,11 @@ async def test_a_socket_that_nobody_waits_for_costs_nothing(readers, pairs):
     """
     ours, theirs = pairs[0]
     theirs.send(b"xy")
-    with trio.fail_after(10):
+    with patience():
         assert await readers.wait_readable(ours)
     assert ours.recv(1) == b"x"
     theirs.close()
-    with trio.fail_after(10):
+    with patience():
         await trio.testing.wait_all_tasks_blocked(0.01)
 
 
@@ -122,7 +123,7 @@ async def test_the_number_of_a_socket_that_was_closed_may_be_another_s(readers, 
     """
     ours, theirs = pairs[0]
     theirs.send(b"x")
-    with trio.fail_after(10):
+    with patience():
         assert await readers.wait_readable(ours)
     number = ours.fileno()
     readers.forget(ours)
@@ -131,6 +132,6 @@ async def test_the_number_of_a_socket_that_was_closed_may_be_another_s(readers, 
     with again, other:
         assert again.fileno() == number
         other.send(b"x")
-        with trio.fail_after(10):
+        with patience():
             assert await readers.wait_readable(again)
         readers.forget(again)
