@@ -1,6 +1,6 @@
 """The dispatcher: claims jobs as there is room for them, and starts a supervised child for each."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import attrs
@@ -35,6 +35,8 @@ class Runnable:
     function: Function
     engine: Engine
     limiter: trio.CapacityLimiter
+    # Whether its plugin has prepared itself: no job is claimed for it before.
+    is_prepared: Callable[[], bool] = lambda: True
 
 
 def _never_restarted(policy: RestartPolicy) -> RestartPolicy:
@@ -170,7 +172,7 @@ class Dispatcher:
         rooms = {
             kind: room
             for kind, runnable in self.runnable.items()
-            if (room := runnable.handler.concurrency - self.running(kind)) > 0
+            if runnable.is_prepared() and (room := runnable.handler.concurrency - self.running(kind)) > 0
         }
         free = min(self.concurrency - running, 3 * self.concurrency - len(self.runs), self._half)
         return rooms, max(0, min(free, sum(rooms.values())))

@@ -1,5 +1,7 @@
 """One plugin's beginning and end: calls `engine_started`, and `engine_stopping` when the node stops."""
 
+from collections.abc import Callable
+
 import attrs
 import structlog
 import trio
@@ -26,6 +28,8 @@ class PluginLife:
     budget: float
     # Set when the plugin may be given work.
     prepared: trio.Event = attrs.field(factory=trio.Event, init=False)
+    # Called then.
+    on_prepared: Callable[[], None] = attrs.field(default=lambda: None, init=False)
 
     def __attrs_post_init__(self) -> None:
         if self.started is None:
@@ -46,6 +50,7 @@ class PluginLife:
         if self.started is not None:
             await self.runner.run_within(self.budget, self.started, self.engine)
         self.prepared.set()
+        self.on_prepared()
         try:
             await trio.sleep_forever()
         finally:

@@ -167,6 +167,7 @@ class Parts:
                 ring=feed.ring,
                 # Nobody else knows the way to an embedded database.
                 alone=embedded is not None,
+                lives=tasks.lives,
                 chance=chance,
             ),
             catalog=catalog,

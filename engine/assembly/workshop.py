@@ -15,6 +15,7 @@ from engine.actors.job_settler import Settler
 from engine.actors.job_statistics import JobStatistics
 from engine.actors.jobs import Dispatcher, Runnable
 from engine.actors.messages import Tell
+from engine.actors.plugin_life import PluginLife
 from engine.actors.poller import Poller
 from engine.actors.reducer import SOURCE as SQS
 from engine.assembly.queue_reader import backoff_of, poller_of
@@ -69,10 +70,12 @@ class Workshop:
         committed: Tell,
         ring: Callable[[], None],
         alone: bool,
+        lives: Mapping[str, PluginLife],
         chance: random.Random,
     ) -> "Workshop":
         """
-        The jobs of a node on this store. With `alone`, no other node can be on it. `chance` spreads retries.
+        The jobs of a node on this store. With `alone`, no other node can be on it. `lives` are those of the
+        plugins, none of which runs a job before it has prepared itself. `chance` spreads retries.
         """
         node = settings.node.resolved_name
         # A node of the same name may have run jobs before; that was another life.
@@ -93,7 +96,7 @@ class Workshop:
         )
         dispatcher = Dispatcher(
             source=PostgresQueue(jobs=store.patient_jobs, owner=owner, lease=jobs.lease),
-            runnable=_runnable(plugins),
+            runnable=_runnable(plugins, lives),
             parts=JobParts(
                 settler=settler,
                 runner=plugins.runner,
@@ -145,6 +148,8 @@ class Workshop:
             statistics=statistics,
             ring=ring,
         )
+        for life in lives.values():
+            life.on_prepared = dispatcher.wake
         return workshop
 
     def children(self) -> Mapping[str, Run]:
@@ -212,7 +217,7 @@ class Workshop:
         self.dispatcher.wake()
 
 
-def _runnable(plugins: PluginHost) -> dict[str, Runnable]:
+def _runnable(plugins: PluginHost, lives: Mapping[str, PluginLife]) -> dict[str, Runnable]:
     found = {}
     for kind, handler in plugins.jobs.by_name().items():
         plugin = plugins.jobs.plugin_of(kind)
@@ -222,5 +227,6 @@ def _runnable(plugins: PluginHost) -> dict[str, Runnable]:
             engine=plugins.engines[plugin],
             # A thread that was given up is occupied until it ends; the next job need not wait for it.
             limiter=trio.CapacityLimiter(2 * handler.concurrency),
+            is_prepared=lives[plugin].prepared.is_set,
         )
     return found

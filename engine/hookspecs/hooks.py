@@ -248,8 +248,8 @@ class LifeCycleHooks:
     @hookspec
     async def engine_started(self, engine: Engine) -> None:
         """
-        The engine runs: prepare. The plugin gets its first event, and is asked for its first answer, when
-        this has returned; nobody else waits. One that fails is called again, with backoff.
+        The engine runs: prepare. The plugin gets its first event and its first job, and is asked for its
+        first answer, when this has returned; nobody else waits. One that fails is called again, with backoff.
         """
         ...
 

@@ -2,7 +2,9 @@
 
 import trio
 
-from engine.hookspecs import hookimpl
+from engine.hookspecs import JobHandler, hookimpl
+from tests.gateway.handlers import Handlers
+from tests.gateway.job_clients import ended, submit
 from tests.gateway.node_fixture import until
 
 
@@ -106,3 +108,46 @@ async def test_validate_episode_is_shown_headers_but_no_credentials(start_greenr
     assert (await node.request("POST", "episodes", {"title": "Pilot"}, headers=headers)).status == 201
     assert shown[0]["x-edit-lease"] == "7"
     assert not {"authorization", "cookie"} & set(shown[0])
+
+
+class Slow:
+    """
+    Prepares itself for as long as the test wants, and has a job to do.
+    """
+
+    def __init__(self):
+        self.gate = trio.Event()
+        self.calls = []
+
+    @hookimpl
+    async def engine_started(self):
+        await self.gate.wait()
+        self.calls.append("engine_started")
+
+    async def work(self, context):
+        await trio.lowlevel.checkpoint()
+        self.calls.append("work")
+
+    @hookimpl
+    def job_handlers(self):
+        return [JobHandler(type="slow.work", run=self.work)]
+
+
+async def test_no_job_begins_before_its_plugin_has_prepared_itself(start_greenroom):
+    """
+    Other plugins' jobs do not wait for it, and its own begin as soon as it has.
+    """
+    slow = Slow()
+    node = await start_greenroom(
+        # Nothing is found by looking for it now and then.
+        {"jobs.poll": "1h", "feed.poll": "1h"},
+        plugins={"slow": slow, "test": Handlers()},
+    )
+    job = await submit(node, "slow.work")
+    other = await submit(node, "test.echo")
+    assert (await ended(node, other))["state"] == "completed"
+    assert (await node.request("GET", f"jobs/{job}")).json["state"] == "queued"
+    assert slow.calls == []
+    slow.gate.set()
+    assert (await ended(node, job))["state"] == "completed"
+    assert slow.calls == ["engine_started", "work"]
