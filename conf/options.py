@@ -52,6 +52,9 @@ SECTIONS = frozenset(
     ".".join(option.split(".")[:depth]) for option in OPTIONS for depth in range(1, option.count(".") + 1)
 )
 
+# What options were called before, by people whose files still say so.
+RENAMED: Mapping[str, str] = {"jobs.keep": "retention.jobs_age"}
+
 
 def build(values: Mapping[str, object]) -> Settings:
     """
@@ -62,10 +65,12 @@ def build(values: Mapping[str, object]) -> Settings:
     return convert(merged, _state())
 
 
-def did_you_mean(wrong: str, names: Iterable[str]) -> str:
+def did_you_mean(wrong: str, names: Iterable[str], renamed: Mapping[str, str] = RENAMED) -> str:
     """
-    Complete a mistake about a name that does not exist with the names that were probably meant.
+    Complete a mistake about a name that does not exist: with what it is called now, or was probably meant.
     """
+    if (now := renamed.get(wrong)) is not None:
+        return f"; it is called {now} now"
     names = list(names)
     last = wrong.rpartition(".")[2]
     close = get_close_matches(wrong, names, n=1, cutoff=0.8)

@@ -9,7 +9,7 @@ import attrs
 
 from conf.kinds import Kind
 from conf.mistakes import Mistake
-from conf.options import OPTIONS, SECTIONS, did_you_mean
+from conf.options import OPTIONS, RENAMED, SECTIONS, did_you_mean
 
 PREFIX = "GREENROOM_"
 PLUGIN_PREFIX = "GREENROOM_PLUGINS_"
@@ -121,9 +121,9 @@ def from_environment(
         elif plugins is None and name.startswith(PLUGIN_PREFIX):
             continue
         elif name.startswith(PREFIX) and not _is_service_link(name, text):
-            yield Mistake(
-                source=source, remedy=f"no such option{did_you_mean(name, [*options, *(plugins or ())])}"
-            )
+            known = [*options, *(plugins or ())]
+            renamed = {variable(before): variable(now) for before, now in RENAMED.items()}
+            yield Mistake(source=source, remedy=f"no such option{did_you_mean(name, known, renamed)}")
 
 
 def _is_service_link(name: str, text: str) -> bool:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from conf.options import OPTIONS, RENAMED
 from conf.settings import Mistake, SettingsError, load
+from conf.sources import variable
 
 
 @pytest.fixture
@@ -82,6 +84,7 @@ def mistakes(config=None, environ=None, overrides=None):
         ("port = 1", "port: no such option; did you mean server.port?"),
         ("batch = 1", "batch: no such option; did you mean feed.batch or plugins.batch?"),
         ("colour = 1", "colour: no such option"),
+        ('[jobs]\nkeep = "7d"', "jobs.keep: no such option; it is called retention.jobs_age now"),
         ("[sevrer]\nport = 1", "sevrer: no such section; did you mean server?"),
         (
             "[supervision.epsiode]",
@@ -146,6 +149,19 @@ def test_a_file_that_is_not_toml_is_one_mistake_that_names_the_line(tmp_path, co
     (mistake,) = mistakes(path)
     assert mistake.source == f"file {path}"
     assert re.fullmatch(text, mistake.remedy)
+
+
+def test_what_an_option_is_called_now_is_told_wherever_the_former_name_stands():
+    """
+    Also in the environment and on the command line; and the name that is told exists.
+    """
+    for before, now in RENAMED.items():
+        assert now in OPTIONS
+        assert before not in OPTIONS
+        (told,) = mistakes(environ={variable(before): "1"})
+        assert told.remedy == f"no such option; it is called {variable(now)} now"
+        (told,) = mistakes(overrides={before: "1"})
+        assert told.remedy == f"no such option; it is called {now} now"
 
 
 def test_a_file_that_is_not_there_is_a_mistake_and_not_an_empty_file(tmp_path):
