@@ -251,6 +251,9 @@ class CatalogActor:
             snapshot = self._shown = self._shown or await self.snapshot()
         first = Subscribed(topic=CATALOG, recovered=recovered, position=self.position, snapshot=snapshot)
         # No checkpoint from here on: nothing may be published between the replay and the subscription.
+        # Nobody would end the subscription of a session that has ended, or was told to try later.
+        if wish.reply.given_up:
+            return
         opening = b""
         if wish.opening is not None:
             opening = wish.opening(first) + replay

@@ -178,7 +178,8 @@ class TopicLog:
         position = Position(Offset(self.next - 1), self.epoch)
         first = Subscribed(topic=self.topic, recovered=recovered, position=position, snapshot=snapshot)
         # No checkpoint from here on: nothing may be published between the replay and the subscription.
-        if wish.outlet.push(wish.format.encode(first) + replay):
+        # Nobody would end the subscription of a session that has ended, or was told to try later.
+        if not wish.reply.given_up and wish.outlet.push(wish.format.encode(first) + replay):
             # What it hears here from there on, the catalog need not tell it.
             heard = position.offset
             if recovered and wish.since is not None:

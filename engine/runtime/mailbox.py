@@ -25,6 +25,8 @@ class Reply(Generic[T]):
     Whoever answers first wins: the actor, or the mailbox when the actor ends without an answer.
     """
 
+    # The asker waits no more: cancelled, or out of patience. What it asked for is not to be done for it.
+    given_up: bool = attrs.field(default=False, init=False)
     _answer: outcome.Outcome[T] | None = attrs.field(default=None, init=False)
     _answered: trio.Event = attrs.field(factory=trio.Event, init=False)
     # Set by the mailbox that hands the message out, so that it remembers only what is still open.
@@ -282,14 +284,19 @@ async def ask(mailbox: Mailbox[M], make: Callable[[Reply[T]], M]) -> T:
     """
     Tell the message that `make` builds around a Reply, and wait for the answer: the caller owns the deadline.
 
-    Raises ActorStoppedError when the actor ends, or the mailbox closes, before the answer.
+    Raises ActorStoppedError when the actor ends, or the mailbox closes, before the answer. The message of one
+    that is cancelled stays: the actor sees by the Reply that nobody waits for it.
     """
     reply: Reply[T] = Reply()
     message = make(reply)
     # Without the attribute nobody could fail the Reply, and this would wait for ever.
     assert _reply_of(message) is reply, f"{type(message).__name__} must carry its Reply as `reply`"
     await mailbox.tell(message)
-    return await reply.wait()
+    try:
+        return await reply.wait()
+    except trio.Cancelled:
+        reply.given_up = True
+        raise
 
 
 def _reply_of(message: object) -> Reply[Any] | None:
