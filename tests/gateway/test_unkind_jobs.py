@@ -12,6 +12,7 @@ from engine.domain.fields import FieldError
 from engine.hookspecs import JobContext, JobHandler, Retry, hookimpl
 from tests.gateway.handlers import Handlers
 from tests.gateway.job_clients import ended, history, submit
+from tests.gateway.node_fixture import until
 from tests.patience import patience
 
 EXITS = {kind.__name__: kind for kind in (SystemExit, KeyboardInterrupt, GeneratorExit)}
@@ -115,6 +116,15 @@ class Unkind:
             await self.gate.wait()
         raise RuntimeError("on its own")
 
+    async def finish_all_the_same(self, context: JobContext) -> str:
+        """
+        Lets nobody keep it from returning.
+        """
+        self.begun.set()
+        with trio.CancelScope(shield=True):
+            await self.gate.wait()
+        return "done"
+
     @hookimpl
     def job_handlers(self) -> list[JobHandler]:
         quick = {"backoff_first": 0.01, "backoff_cap": 0.05, "max_attempts": 2}
@@ -136,6 +146,7 @@ class Unkind:
                 unique=lambda payload: said.get("key"),
             ),
             JobHandler(type="unkind.fail_later", run=self.fail_later, **quick),
+            JobHandler(type="unkind.finish", run=self.finish_all_the_same, **quick),
         ]
 
 
@@ -337,6 +348,26 @@ async def test_a_job_for_which_no_thread_becomes_free_says_so(start_greenroom):
         "no thread was free for it within its timeout of 0.2 s: "
         "2 jobs that were given up still occupy theirs",
     ]
+
+
+@pytest.mark.parametrize("by", ["its timeout", "somebody"])
+async def test_a_handler_that_returns_although_it_was_stopped_has_done_its_job(start_greenroom, by):
+    """
+    What is done is not done again; nor is it said to be cancelled when it is not.
+    """
+    plugin = Unkind()
+    node = await start_greenroom(plugins={"unkind": plugin})
+    timeout = 0.05 if by == "its timeout" else 60
+    job = await submit(node, "unkind.finish", timeout=timeout)
+    await plugin.begun.wait()
+    if by == "somebody":
+        assert (await node.request("POST", f"jobs/{job}/cancel")).status == 202
+    else:
+        run = node.node.workshop.dispatcher.runs[job]
+        await until(lambda: run._scope.cancel_called)
+    plugin.gate.set()
+    done = await ended(node, job)
+    assert (done["state"], done["result"], done["attempt"]) == ("completed", "done", 1)
 
 
 async def test_a_job_that_is_to_be_cancelled_is_not_tried_again(start_greenroom, logs):
