@@ -32,6 +32,8 @@ FEW_RECEIVES = 5
 _LAPSED = frozenset(
     {"ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight", "InvalidReceiptHandle"}
 )
+# What no message was ever handed out with.
+NO_RECEIPT = "greenroom-doctor-asks-whether-it-may"
 _REGION = re.compile(r"https?://(?:sqs|queue)\.([a-z0-9-]+)\.")
 
 
@@ -142,6 +144,22 @@ class SqsQueue:
         return await self._each(
             self.client.change_message_visibility_batch, deliveries, {"VisibilityTimeout": seconds}
         )
+
+    async def try_delete(self) -> None:
+        """
+        Ask whether messages may be deleted, by a receipt that is none: nothing happens to any message.
+        """
+        await self._try(self.client.delete_message_batch, {})
+
+    async def try_hide(self) -> None:
+        """
+        The same for `hide`.
+        """
+        await self._try(self.client.change_message_visibility_batch, {"VisibilityTimeout": 0})
+
+    async def _try(self, operation: Callable[..., Any], told: Mapping[str, object]) -> None:
+        entries = [{"Id": "0", "ReceiptHandle": NO_RECEIPT, **told}]
+        await self._call(operation, QueueUrl=self.settings.queue_url, Entries=entries)
 
     async def send(
         self, body: str, *, group: str | None = None, deduplication: str | None = None

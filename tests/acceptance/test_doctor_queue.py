@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -33,16 +33,21 @@ def doctor(greenroom: Run, tmp_path: Path) -> Doctor:
 
 
 @contextmanager
-def endpoint(status: int, code: str) -> Iterator[str]:
+def endpoint(status: int, code: str, refused: Collection[str]) -> Iterator[str]:
     """
-    What answers every request with one error of AWS's.
+    What answers these requests with one error of AWS's, and the others as if every receipt were bad.
     """
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            body = json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": "no"}).encode()
-            self.send_response(status)
+            failed = {"Id": "0", "Code": "ReceiptHandleIsInvalid", "SenderFault": True}
+            said: dict[str, object] = {"Attributes": {}, "Successful": [], "Failed": [failed]}
+            is_refused = self.headers["X-Amz-Target"].rpartition(".")[2] in refused
+            if is_refused:
+                said = {"__type": f"com.amazonaws.sqs#{code}", "message": "no"}
+            body = json.dumps(said).encode()
+            self.send_response(status if is_refused else 200)
             self.send_header("Content-Type", "application/x-amz-json-1.0")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -146,7 +151,8 @@ def test_what_aws_refuses_is_told_in_plain_words(doctor: Doctor, code: str, grad
     """
     A node that may not ask how its queue is set up can do its work; one without good credentials cannot.
     """
-    with endpoint(500 if code == "InternalError" else 403, code) as url:
+    refused = {"GetQueueAttributes"}
+    with endpoint(500 if code == "InternalError" else 403, code, refused) as url:
         queue_url = f"{url}/000000000000/jobs"
         exit_code, [told] = doctor(queue_url, GREENROOM_SQS_ENDPOINT=url)
     assert told.startswith(f"{grade} SQS queue: ")
@@ -154,3 +160,30 @@ def test_what_aws_refuses_is_told_in_plain_words(doctor: Doctor, code: str, grad
     assert queue_url in told
     assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"] not in told
     assert exit_code == (1 if grade == "wrong" else 0)
+
+
+@pytest.mark.parametrize(
+    ("refused", "names"),
+    [
+        ({"DeleteMessageBatch"}, "sqs:DeleteMessage"),
+        ({"ChangeMessageVisibilityBatch"}, "sqs:ChangeMessageVisibility"),
+        (
+            {"DeleteMessageBatch", "ChangeMessageVisibilityBatch"},
+            "sqs:DeleteMessage and sqs:ChangeMessageVisibility",
+        ),
+    ],
+)
+def test_what_a_node_may_not_do_with_messages_is_wrong(
+    doctor: Doctor, refused: Collection[str], names: str
+) -> None:
+    """
+    It would receive the same ones for ever; nothing else would tell before.
+    """
+    with endpoint(403, "AccessDeniedException", refused) as url:
+        queue_url = f"{url}/000000000000/jobs"
+        exit_code, told = doctor(queue_url, GREENROOM_SQS_ENDPOINT=url)
+    assert exit_code == 1
+    assert told[-1] == (
+        f"wrong SQS queue: {names} on {queue_url} is refused: messages would come again and again;"
+        f" allow {names} to the node"
+    )

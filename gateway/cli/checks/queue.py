@@ -37,15 +37,21 @@ _SAID = {
 
 def of_queue(settings: Settings) -> Iterator[Finding]:
     """
-    All of it, if a queue is named. No message is received: that would hide it from who needs it.
+    All of it, if a queue is named. No message is received: that would hide it from who needs it, and count.
     """
-    sqs = settings.sqs
-    if not sqs.queue_url:
+    if not settings.sqs.queue_url:
         return
+    found = list(_set_up(settings.sqs))
+    yield from found
+    if max(one.grade for one in found) < Grade.WRONG:
+        yield from _permissions(settings.sqs)
+
+
+def _set_up(sqs: Sqs) -> Iterator[Finding]:
     try:
         facts = trio.run(_facts, sqs)
     except trio.TooSlowError:
-        yield Finding(Grade.WRONG, _WHAT, f"{sqs.queue_url} did not answer within {PATIENCE:g} s")
+        yield _slow(sqs)
     except SourceUnavailableError as error:
         yield _trouble(sqs, error)
     else:
@@ -54,21 +60,54 @@ def of_queue(settings: Settings) -> Iterator[Finding]:
         yield _dead_letters(facts)
 
 
+def _permissions(sqs: Sqs) -> Iterator[Finding]:
+    """
+    What a node does with every message. Whether it may receive one, only receiving would show.
+    """
+    try:
+        forbidden = trio.run(_forbidden, sqs)
+    except trio.TooSlowError:
+        yield _slow(sqs)
+        return
+    if forbidden:
+        names = " and ".join(forbidden)
+        text = f"{names} on {sqs.queue_url} is refused: messages would come again and again"
+        yield Finding(Grade.WRONG, _WHAT, text, f"allow {names} to the node")
+
+
+async def _forbidden(settings: Sqs) -> list[str]:
+    found = []
+    with trio.fail_after(PATIENCE):
+        queue = await SqsQueue.open(settings)
+        tries = {"sqs:DeleteMessage": queue.try_delete, "sqs:ChangeMessageVisibility": queue.try_hide}
+        for name, attempt in tries.items():
+            try:
+                await attempt()
+            except SourceUnavailableError as error:
+                # What else may be wrong was told before; of the receipt nobody expects that it is good.
+                if trouble_of(error) is Trouble.FORBIDDEN:
+                    found.append(name)
+    return found
+
+
 async def _facts(settings: Sqs) -> QueueFacts:
     with trio.fail_after(PATIENCE):
         return await (await SqsQueue.open(settings)).facts()
 
 
+def _slow(settings: Sqs) -> Finding:
+    return Finding(Grade.WRONG, _WHAT, f"{settings.queue_url} did not answer within {PATIENCE:g} s")
+
+
 def _trouble(settings: Sqs, error: SourceUnavailableError) -> Finding:
     trouble = trouble_of(error)
     if trouble is Trouble.FORBIDDEN:
-        # To receive and delete is enough for a node; whether it may, only receiving would show.
+        # It is not what a node needs to do its work.
         return Finding(
             Grade.NOTE,
             _WHAT,
             f"{settings.queue_url} may not be asked how it is set up",
-            "allow sqs:GetQueueAttributes, and see that ReceiveMessage, DeleteMessage and"
-            " ChangeMessageVisibility are allowed",
+            "allow sqs:GetQueueAttributes, and see that ReceiveMessage is allowed",
         )
     text, remedy = _SAID[trouble]
     return Finding(Grade.WRONG, _WHAT, f"{text.format(url=settings.queue_url)} ({error})", remedy)
