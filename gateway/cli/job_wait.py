@@ -16,6 +16,8 @@ from gateway.cli.live import Line, plain, plain_json, run_until_stopped, tell_st
 from gateway.client import Client, Event, Subscription
 
 ENDED = ("completed", "failed", "cancelled")
+# As of a shell's command that Ctrl-C ended.
+INTERRUPTED = 130
 
 
 @attrs.define(eq=False)
@@ -31,7 +33,7 @@ def submit_and_wait(line: Line, wanted: Mapping[str, Any]) -> None:
     """
     Submit the job, follow it, print its result; exits with 1 if it does not complete.
 
-    Ctrl-C ends the waiting, not the job.
+    Ctrl-C ends the waiting, not the job, and the command with 130: nobody knows yet what becomes of it.
     """
     waited = Waited()
     run_until_stopped(partial(_wait, line, wanted, waited))
@@ -41,8 +43,10 @@ def submit_and_wait(line: Line, wanted: Mapping[str, Any]) -> None:
     elif job.get("state") in ENDED:
         reason = f": {job['error']}" if job["error"] else ""
         raise click.ClickException(plain(f"job {job['id']} {job['state']}{reason}"))
-    elif job:
-        click.echo(f"job {job['id']} is still {job['state']}; greenroom jobs show {job['id']}", err=True)
+    else:
+        if job:
+            click.echo(f"job {job['id']} is still {job['state']}; greenroom jobs show {job['id']}", err=True)
+        raise click.exceptions.Exit(INTERRUPTED)
 
 
 async def _wait(line: Line, wanted: Mapping[str, Any], waited: Waited) -> None:

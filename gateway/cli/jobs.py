@@ -90,7 +90,11 @@ def show(id: str, as_json: bool, url: str, token: str | None, data_dir: Path | N
 @click.option("--unique-key", metavar="KEY", help="Only if no unfinished job of the type has this key.")
 @click.option("--max-attempts", type=click.IntRange(1, 100), help="How often it is tried.")
 @click.option("--timeout", metavar="D", help="How long one attempt may take.")
-@click.option("--wait", is_flag=True, help="Show how it gets on until it ends; exit with 1 if it fails.")
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Show how it gets on until it ends; exit with 1 if it fails, with 130 if Ctrl-C ends the waiting.",
+)
 @line_options
 def submit(
     type: str,

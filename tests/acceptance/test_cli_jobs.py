@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -114,6 +115,29 @@ async def test_waiting_for_a_job_that_fails_exits_with_1(jobs) -> None:
     assert failed.returncode == 1
     assert failed.stdout == ""
     assert failed.stderr.splitlines()[-1].endswith("failed: there is nothing to count")
+
+
+async def test_who_stops_waiting_is_told_that_the_job_goes_on(program: Program, environment, jobs) -> None:
+    """
+    What comes after it in a script does not take the job for completed.
+    """
+    command = [sys.executable, "-m", "gateway", "jobs", "submit", "demo.count", "--payload", '{"to": 100}']
+    where = ["--wait", "--url", f"http://127.0.0.1:{program.port}", "--data-dir", str(program.data_dir)]
+    with patience(SOON):
+        process = await trio.lowlevel.open_process(
+            [*command, *where], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        assert process.stderr is not None
+        told = await process.stderr.receive_some()
+        process.send_signal(signal.SIGINT)
+        async for more in process.stderr:
+            told += more
+        code = await process.wait()
+    lines = told.decode().splitlines()
+    id = lines[0].removeprefix("job ")
+    assert re.fullmatch(rf"job {id} is still \w+; greenroom jobs show {id}", lines[-1])
+    assert code == 130
+    await jobs("cancel", id)
 
 
 async def test_on_a_terminal_there_is_a_bar(program: Program, environment: dict[str, str]) -> None:
