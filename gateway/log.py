@@ -2,7 +2,10 @@
 
 import logging
 import sys
+from contextlib import suppress
+from typing import TextIO, cast
 
+import attrs
 import structlog
 
 from conf.settings import Log
@@ -15,6 +18,26 @@ def debugs() -> bool:
     Whether anybody sees what is logged with `debug`: for what every request would log.
     """
     return _debugs
+
+
+@attrs.define(eq=False)
+class Unfailing:
+    """
+    A stream whose lines are lost when they cannot be written: the disk is full, the terminal closed.
+
+    Else whoever logs would fail of it, in the middle of its work.
+    """
+
+    stream: TextIO
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self.stream.flush()
 
 
 def configure(settings: Log) -> None:
@@ -39,7 +62,7 @@ def configure(settings: Log) -> None:
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, Unfailing(sys.stderr))),
         # A reload changes the level of loggers that were used before.
         cache_logger_on_first_use=False,
     )

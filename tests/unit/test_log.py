@@ -1,6 +1,7 @@
 """The log: in JSON or for people, and its level changes while the program runs."""
 
 import json
+from pathlib import Path
 
 import pytest
 import structlog
@@ -61,3 +62,15 @@ def test_a_traceback_shows_no_variables(configured, capsys):
     said = capsys.readouterr().err
     assert "ValueError: 7" in said
     assert "hunter2" not in said
+
+
+def test_what_cannot_be_written_is_lost_and_does_no_harm(configured, monkeypatch):
+    """
+    The disk is full, the terminal closed, the reader gone: whoever logs goes on.
+    """
+    full = Path("/dev/full").open("w", buffering=1)  # noqa: SIM115 -- its end fails, too
+    monkeypatch.setattr("sys.stderr", full)
+    configured("info", "json")
+    structlog.get_logger().info("nobody hears this")
+    with pytest.raises(OSError, match="No space"):
+        full.close()
