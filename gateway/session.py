@@ -199,7 +199,8 @@ class Session(SessionClient):
                 format=self.format,
                 since=position,
                 wants_snapshot=snapshot or (since is not None and position is None),
-                owns_past=self.is_one_stream,
+                # Who has not chosen yet leaves the catalog for this topic, and hears no event of it twice.
+                owns_past=self.is_one_stream or not self._chose,
                 reply=reply,
             )
 

@@ -2,6 +2,8 @@
 
 import trio
 
+from engine.domain.event import CATALOG
+from engine.runtime.hub import Hub
 from tests.gateway.node_fixture import NOBODYS
 
 
@@ -42,6 +44,33 @@ async def test_an_explicit_subscription_takes_the_place_of_the_implicit_catalog(
     ]
     assert (await bob.receive())["data"]["episode"]["title"] == "Mine 2"
     assert await bob.pending() == []
+
+
+async def test_whoever_comes_back_to_an_episode_hears_nothing_again_from_the_catalog_it_leaves(
+    greenroom, monkeypatch
+):
+    """
+    Which may be late: it tells then, just before it is left, what the client has heard in an earlier session.
+    """
+    mine = await greenroom.create("Mine")
+    topic = f"episode:{mine['id']}"
+    before = await greenroom.subscriber(topic)
+    await change(greenroom, mine, "Mine 2")
+    heard = await before.receive()
+    await before.vanish()
+    (event,) = await greenroom.node.store.log.since(topic, 1, 10)
+    bob = await greenroom.connect()
+    leave = Hub.unsubscribe
+
+    def leave_late(hub, left, session):
+        if left == CATALOG:
+            hub.publish(CATALOG, [event], but_not=topic, at=event.offset)
+        leave(hub, left, session)
+
+    monkeypatch.setattr(Hub, "unsubscribe", leave_late)
+    since = {"offset": heard["offset"], "epoch": heard["epoch"]}
+    assert await bob.ask(type="subscribe", topic=topic, since=since) == {"type": "ok"}
+    assert [message["type"] for message in await bob.pending()] == ["subscribed"]
 
 
 async def test_who_listens_to_the_catalog_and_an_episode_hears_each_event_once(greenroom):
