@@ -235,7 +235,7 @@ class CatalogActor:
     def _publishing(self, event: Event) -> None:
         self._latest[event.topic] = max(event.offset, self._latest.get(event.topic, event.offset))
         self._latest.move_to_end(event.topic)
-        if len(self._latest) > KNOWN:
+        while len(self._latest) > KNOWN:
             self._latest.popitem(last=False)
 
     async def _subscribe(self, wish: SubscribeCatalog) -> None:

@@ -34,8 +34,8 @@ log = structlog.get_logger(__name__)
 
 # Bytes that a result may have: it is shown on screens, and kept in the log.
 MAX_RESULT = 65_536
-# Seconds that a run which is ended from outside is waited for while it gives its job back.
-GIVING_BACK = 3.0
+# Seconds that giving back may take: of all runs when the node stops, or of one that is ended.
+GIVE_BACK = 3.0
 
 
 class Stop(enum.Enum):
@@ -181,7 +181,7 @@ class JobRun:
         finally:
             # Not because of what the handler did, nor `stop`: whoever ended the run wants the job run anew.
             if not self.handled and self.stopped is None and trio.current_effective_deadline() == -math.inf:
-                with trio.move_on_after(GIVING_BACK, shield=True):
+                with trio.move_on_after(GIVE_BACK, shield=True):
                     await self._conclude(decide.released(self.job, "its run was ended by an operator"), began)
             if self._writes is not None:
                 await self._writes.rollback()

@@ -7,7 +7,7 @@ import attrs
 import structlog
 import trio
 
-from engine.actors.job_run import JobParts, JobRun, Stop
+from engine.actors.job_run import GIVE_BACK, JobParts, JobRun, Stop
 from engine.domain.event import JobId
 from engine.domain.job import Job
 from engine.errors import ActorStoppedError, StoreUnavailableError
@@ -21,8 +21,6 @@ log = structlog.get_logger(__name__)
 
 # Seconds until the queue is asked again while the database is away.
 AWAY = 0.5
-# Seconds that the end of what is given back may take, beyond the grace.
-GIVE_BACK = 3.0
 
 
 @attrs.frozen(kw_only=True)

@@ -4,7 +4,7 @@ import attrs
 
 from conf.settings import Child, Settings
 from engine.actors.effects import EffectSettings
-from engine.actors.jobs import GIVE_BACK
+from engine.actors.job_run import GIVE_BACK
 from engine.actors.poller import GIVING_BACK
 from engine.assembly.workshop import CHILDREN, POLLER
 from engine.runtime.backoff import Backoff

@@ -10,6 +10,10 @@ from engine.domain.job import MAX_DELAY
 from engine.domain.job_request import MAX_ATTEMPTS, MAX_KEY, MAX_TIMEOUT
 from engine.plugin_host.registered import Registered
 
+# What the numbers of a handler may be at most. A submission may not ask for more either.
+_WHOLE: Mapping[str, int] = {"max_attempts": MAX_ATTEMPTS, "concurrency": 10_000}
+_SECONDS: Mapping[str, int] = {"timeout": MAX_TIMEOUT, "backoff_first": MAX_DELAY, "backoff_cap": MAX_DELAY}
+
 
 def job_handlers() -> Registered[hookspecs.JobHandler]:
     """
@@ -62,17 +66,12 @@ def _mistake(handler: object) -> str | None:
     for field, most in _SECONDS.items():
         value = getattr(handler, field)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-            return f"{of}{field} must be a number of seconds, {most} at most, not {value!r}"
+            return f"{of}{field} must be a number of seconds from 0 to {most}, not {value!r}"
     if handler.timeout == 0:
         return f"{of}timeout must be more than 0 seconds"
     if handler.backoff_first > handler.backoff_cap:
         return f"{of}backoff_first must be at most backoff_cap"
     return None
-
-
-# What the numbers of a handler may be at most. A submission may not ask for more either.
-_WHOLE: Mapping[str, int] = {"max_attempts": MAX_ATTEMPTS, "concurrency": 10_000}
-_SECONDS: Mapping[str, int] = {"timeout": MAX_TIMEOUT, "backoff_first": MAX_DELAY, "backoff_cap": MAX_DELAY}
 
 
 def _takes_one(function: object) -> bool:
